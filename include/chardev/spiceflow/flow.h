@@ -97,7 +97,8 @@ typedef enum {
  *   small answer.  Optional.
  * @turn_lost: the client paused in the middle of a message to the guest for
  *   longer than the stall timeout, while others waited: the rest of that
- *   message will never be wanted.  Optional.
+ *   message will never be wanted.  As after spice_flow_client_remove()
+ *   returned true, a buffer of the server's own must follow.  Optional.
  * @remove: the client is to be removed: nothing of it is sent, received or
  *   counted from here on.  The owner still owes spice_flow_client_remove(),
  *   at once or later.
@@ -147,7 +148,8 @@ typedef struct SpiceFlowParams {
  * @to_guest_bytes: budget of bytes it may have waiting for the guest; with
  *   @flow_control the window is the bound
  * @to_guest_messages: likewise, in buffers
- * @to_client_bytes: budget of bytes that may wait for it
+ * @to_client_bytes: budget of bytes that may wait for it, at least
+ *   max_message
  * @to_client_messages: likewise, in messages
  */
 typedef struct SpiceFlowClientParams {
@@ -265,7 +267,8 @@ SpiceFlowClient *spice_flow_client_add(SpiceFlow *flow,
  * @client: the client
  *
  * Returns: true when the guest is left in the middle of a message that can
- * not be completed.
+ * not be completed.  Then no other client's buffer goes before a buffer of the
+ * server's own, which the owner queues to make the guest forget the rest.
  */
 bool spice_flow_client_remove(SpiceFlowClient *client);
 
@@ -355,7 +358,8 @@ bool spice_flow_server_write(SpiceFlow *flow, const SpiceFlowBuffer *buffer);
 
 /**
  * spice_flow_server_write_unpaid: likewise without a token, for the rare
- * message that must not be refused.
+ * message that must not be refused.  One that is queued already is not queued
+ * again, so that clients who come and go while the guest sleeps add nothing.
  * @flow: the machine
  * @buffer: the bytes; more must be false
  */
@@ -583,7 +587,6 @@ typedef struct SpiceFlowSavedBuffer {
  * @waited: ms that it kept others waiting, -1 when it did not
  * @receiving: 0, 1 in the middle of a message, 2 likewise but the message
  *   belongs to the time before a reset
- * @dead: 1 when it was told to go
  */
 typedef struct SpiceFlowSavedClient {
     SpiceFlowClientParams params;
@@ -593,7 +596,6 @@ typedef struct SpiceFlowSavedClient {
     uint32_t in_flight;
     int64_t waited;
     uint8_t receiving;
-    uint8_t dead;
 } SpiceFlowSavedClient;
 
 /**
@@ -601,6 +603,7 @@ typedef struct SpiceFlowSavedClient {
  * @self_tokens: self tokens held
  * @turn: id of the client in the middle of a message to the guest, or 0
  * @turn_waited: ms that it has paused there, -1 when no one waits for it
+ * @torn: 1 when the guest is in the middle of a message that ends there
  * @clients: newest first
  * @buffers: queue by queue, each in order
  * @data: the bytes of all buffers
@@ -609,6 +612,7 @@ typedef struct SpiceFlowSaved {
     uint32_t self_tokens;
     uint32_t turn;
     int64_t turn_waited;
+    uint8_t torn;
     uint32_t num_clients;
     SpiceFlowSavedClient *clients;
     uint32_t num_buffers;
@@ -618,7 +622,8 @@ typedef struct SpiceFlowSaved {
 } SpiceFlowSaved;
 
 /**
- * spice_flow_save: copy the state; nothing changes.
+ * spice_flow_save: copy the state; nothing changes.  Clients that were told to
+ * go are left out: nothing of theirs is queued any more.
  * @flow: the machine
  * @saved: filled; freed with spice_flow_saved_clear()
  * @now: ms
