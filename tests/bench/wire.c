@@ -1,0 +1,648 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The peer's end of a connection to a chardev: a bare socket or SPICE
+ *
+ * A SPICE connection begins with the link phase: the client sends a header and
+ * what it wants, the server answers with its public key, the client sends the
+ * password encrypted with it, the server accepts or refuses.  From then on
+ * both sides send messages of a short header (type, size) and a body.  That
+ * header is always used here (the "mini header"; servers old enough not to
+ * know it are refused).
+ *
+ * Reading is done with one large buffer per wire.  wire_step() looks at what
+ * is in it and returns at most one thing: a stretch of payload, which stays
+ * where it is, or a complete control message, of which only the first bytes
+ * are kept.  So the cost per message is a few instructions, and the peer is not
+ * what limits a measurement.
+ *
+ * The main channel must be served while the other one is measured, or the
+ * server may take the client for dead: a thread reads it and answers its pings.
+ */
+
+#include "wire.h"
+
+#include <errno.h>
+#include <gcrypt.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum {
+    LINK_MAJOR = 2,
+    LINK_MINOR = 2,
+    LINK_HEADER = 16,
+    LINK_REPLY = 178,
+    LINK_MAX = 4096,
+    PUBKEY_OFFSET = 4,
+    PUBKEY_SIZE = 162,
+    TICKET_SIZE = 128,
+
+    CAP_AUTH_SELECTION = 1 << 0,
+    CAP_AUTH_SPICE = 1 << 1,
+    CAP_MINI_HEADER = 1 << 3,
+    AUTH_SPICE = 1,
+
+    CHANNEL_MAIN = 1,
+    CHANNEL_PORT = 10,
+
+    MINI_HEADER = 6,
+    READ_BUFFER = 256 * 1024,
+    CONTROL_MAX = 2048,
+};
+
+/* What the server sends */
+enum {
+    MSG_PING = 4,
+    MSG_MAIN_INIT = 103,
+    MSG_MAIN_CHANNELS_LIST = 104,
+    MSG_PORT_DATA = 101,
+    MSG_PORT_INIT = 201,
+    MSG_PORT_EVENT = 202,
+};
+
+/* What the client sends */
+enum {
+    MSGC_PONG = 3,
+    MSGC_MAIN_ATTACH_CHANNELS = 104,
+    MSGC_PORT_DATA = 101,
+};
+
+enum {
+    PORT_OPENED = 0,
+    PORT_CLOSED = 1,
+};
+
+typedef enum WireStep {
+    STEP_PAYLOAD,
+    STEP_CONTROL,
+    STEP_END,
+} WireStep;
+
+struct Wire {
+    int fd;
+    bool spice;
+    uint8_t channel_type;
+    bool port_open;
+    uint64_t reads;
+    uint64_t messages;
+
+    uint8_t *buf;
+    size_t pos;
+    size_t end;
+
+    uint8_t header[MINI_HEADER];
+    size_t header_got;
+    uint16_t type;
+    uint32_t left;                  /* of the body */
+    uint8_t control[CONTROL_MAX];   /* its first bytes, if it is control */
+    size_t control_len;
+
+    const uint8_t *payload;
+    size_t payload_len;
+
+    Wire *main;                     /* the client's main channel */
+    pthread_t main_thread;
+};
+
+void die(const char *fmt, ...)
+{
+    va_list ap;
+
+    fflush(stdout);
+    fputs("peer: ", stderr);
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fputc('\n', stderr);
+    exit(1);
+}
+
+static void *xmalloc(size_t size)
+{
+    void *p = calloc(1, size);
+
+    if (!p) {
+        die("out of memory");
+    }
+    return p;
+}
+
+static void put16(uint8_t *p, uint16_t v)
+{
+    p[0] = v;
+    p[1] = v >> 8;
+}
+
+static void put32(uint8_t *p, uint32_t v)
+{
+    put16(p, v);
+    put16(p + 2, v >> 16);
+}
+
+static uint16_t get16(const uint8_t *p)
+{
+    return p[0] | p[1] << 8;
+}
+
+static uint32_t get32(const uint8_t *p)
+{
+    return get16(p) | (uint32_t)get16(p + 2) << 16;
+}
+
+/* Sockets */
+
+static int connect_unix(const char *path)
+{
+    struct sockaddr_un sa = { .sun_family = AF_UNIX };
+    int fd;
+
+    if (strlen(path) >= sizeof(sa.sun_path)) {
+        die("the socket's path is too long: %s", path);
+    }
+    strcpy(sa.sun_path, path);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0) {
+        die("can not connect to %s: %s", path, strerror(errno));
+    }
+    return fd;
+}
+
+static int connect_tcp(const char *host_port)
+{
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
+    struct addrinfo *list, *ai;
+    const char *colon = strrchr(host_port, ':');
+    char host[256];
+    int fd = -1, one = 1, rc;
+
+    if (!colon || (size_t)(colon - host_port) >= sizeof(host)) {
+        die("expected tcp:HOST:PORT, got tcp:%s", host_port);
+    }
+    memcpy(host, host_port, colon - host_port);
+    host[colon - host_port] = 0;
+    rc = getaddrinfo(host, colon + 1, &hints, &list);
+    if (rc) {
+        die("can not resolve %s: %s", host_port, gai_strerror(rc));
+    }
+    for (ai = list; ai; ai = ai->ai_next) {
+        fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd >= 0 && !connect(fd, ai->ai_addr, ai->ai_addrlen)) {
+            break;
+        }
+        if (fd >= 0) {
+            close(fd);
+            fd = -1;
+        }
+    }
+    freeaddrinfo(list);
+    if (fd < 0) {
+        die("can not connect to %s: %s", host_port, strerror(errno));
+    }
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    return fd;
+}
+
+static int connect_address(const char *address)
+{
+    if (!strncmp(address, "unix:", 5)) {
+        return connect_unix(address + 5);
+    }
+    if (!strncmp(address, "tcp:", 4)) {
+        return connect_tcp(address + 4);
+    }
+    die("expected unix:PATH or tcp:HOST:PORT, got %s", address);
+}
+
+static void send_iov(int fd, struct iovec *iov, int n)
+{
+    while (n) {
+        struct msghdr msg = { .msg_iov = iov, .msg_iovlen = n };
+        ssize_t ret = sendmsg(fd, &msg, MSG_NOSIGNAL);
+
+        if (ret < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            die("sending failed: %s", strerror(errno));
+        }
+        while (n && (size_t)ret >= iov->iov_len) {
+            ret -= iov->iov_len;
+            iov++;
+            n--;
+        }
+        if (n) {
+            iov->iov_base = (uint8_t *)iov->iov_base + ret;
+            iov->iov_len -= ret;
+        }
+    }
+}
+
+static void send_all(int fd, const void *data, size_t len)
+{
+    struct iovec iov = { .iov_base = (void *)data, .iov_len = len };
+
+    send_iov(fd, &iov, 1);
+}
+
+static void recv_all(int fd, void *data, size_t len)
+{
+    while (len) {
+        ssize_t ret = recv(fd, data, len, MSG_WAITALL);
+
+        if (ret <= 0) {
+            if (ret < 0 && errno == EINTR) {
+                continue;
+            }
+            die("the link broke off: %s", ret ? strerror(errno) : "closed");
+        }
+        data = (uint8_t *)data + ret;
+        len -= ret;
+    }
+}
+
+/* The link phase */
+
+/* The content of the next DER element if it has tag @tag; *p moves behind */
+static const uint8_t *der_enter(const uint8_t **p, const uint8_t *end,
+                                uint8_t tag, size_t *len)
+{
+    const uint8_t *q = *p;
+    size_t n;
+
+    if (end - q < 2 || *q++ != tag) {
+        die("the server's public key is not an RSA key in DER");
+    }
+    n = *q++;
+    if (n & 0x80) {
+        unsigned bytes = n & 0x7f;
+
+        for (n = 0; bytes && q < end; bytes--) {
+            n = n << 8 | *q++;
+        }
+    }
+    if (n > (size_t)(end - q)) {
+        die("the server's public key is cut short");
+    }
+    *p = q + n;
+    *len = n;
+    return q;
+}
+
+/* RSA-OAEP with SHA-1 of the password and its NUL */
+static void make_ticket(const uint8_t *spki, const char *password,
+                        uint8_t ticket[TICKET_SIZE])
+{
+    const uint8_t *p = spki, *end = spki + PUBKEY_SIZE, *n, *e;
+    gcry_sexp_t key, plain, cipher, value;
+    size_t len, n_len, e_len, out_len;
+    const char *out;
+
+    p = der_enter(&p, end, 0x30, &len);         /* the whole */
+    end = p + len;
+    der_enter(&p, end, 0x30, &len);             /* algorithm, skipped */
+    p = der_enter(&p, end, 0x03, &len) + 1;     /* bit string, unused bits */
+    p = der_enter(&p, end, 0x30, &len);         /* RSAPublicKey */
+    n = der_enter(&p, end, 0x02, &n_len);
+    e = der_enter(&p, end, 0x02, &e_len);
+
+    gcry_check_version(NULL);
+    gcry_control(GCRYCTL_DISABLE_SECMEM, 0);
+    gcry_control(GCRYCTL_INITIALIZATION_FINISHED, 0);
+    if (gcry_sexp_build(&key, NULL, "(public-key(rsa(n%b)(e%b)))",
+                        (int)n_len, n, (int)e_len, e) ||
+        gcry_sexp_build(&plain, NULL,
+                        "(data(flags oaep)(hash-algo sha1)(value%b))",
+                        (int)strlen(password) + 1, password) ||
+        gcry_pk_encrypt(&cipher, plain, key)) {
+        die("the password can not be encrypted with the server's key");
+    }
+    value = gcry_sexp_find_token(cipher, "a", 0);
+    out = value ? gcry_sexp_nth_data(value, 1, &out_len) : NULL;
+    if (!out || out_len > TICKET_SIZE) {
+        die("the encrypted password has an unexpected size");
+    }
+    memset(ticket, 0, TICKET_SIZE);
+    memcpy(ticket + TICKET_SIZE - out_len, out, out_len);
+    gcry_sexp_release(value);
+    gcry_sexp_release(cipher);
+    gcry_sexp_release(plain);
+    gcry_sexp_release(key);
+}
+
+static Wire *wire_new(int fd, bool spice)
+{
+    Wire *w = xmalloc(sizeof(*w));
+
+    w->fd = fd;
+    w->spice = spice;
+    w->buf = xmalloc(READ_BUFFER);
+    return w;
+}
+
+static Wire *wire_link(const WireAddress *where, uint32_t connection_id,
+                       uint8_t type, uint8_t id)
+{
+    static const char magic[4] = "REDQ";
+    uint8_t mess[LINK_HEADER + 18 + 4] = { 0 };
+    uint8_t reply[LINK_HEADER + LINK_MAX];
+    uint8_t auth[4 + TICKET_SIZE];
+    uint32_t size, caps, caps_n, caps_off;
+    uint8_t *p = mess + LINK_HEADER;
+    Wire *w = wire_new(connect_address(where->address), true);
+
+    w->channel_type = type;
+    memcpy(mess, magic, 4);
+    put32(mess + 4, LINK_MAJOR);
+    put32(mess + 8, LINK_MINOR);
+    put32(mess + 12, sizeof(mess) - LINK_HEADER);
+    put32(p, connection_id);
+    p[4] = type;
+    p[5] = id;
+    put32(p + 6, 1);
+    put32(p + 10, 0);
+    put32(p + 14, 18);
+    put32(p + 18, CAP_AUTH_SELECTION | CAP_AUTH_SPICE | CAP_MINI_HEADER);
+    send_all(w->fd, mess, sizeof(mess));
+
+    recv_all(w->fd, reply, LINK_HEADER);
+    size = get32(reply + 12);
+    if (memcmp(reply, magic, 4) || size < LINK_REPLY || size > LINK_MAX) {
+        die("the far end does not speak SPICE");
+    }
+    p = reply + LINK_HEADER;
+    recv_all(w->fd, p, size);
+    if (get32(p)) {
+        die("the link to channel %u:%u was refused with error %u",
+            type, id, get32(p));
+    }
+    caps_n = get32(p + PUBKEY_OFFSET + PUBKEY_SIZE);
+    caps_off = get32(p + PUBKEY_OFFSET + PUBKEY_SIZE + 8);
+    caps = caps_n && caps_off <= size - 4 ? get32(p + caps_off) : 0;
+    if (!(caps & CAP_MINI_HEADER) || !(caps & CAP_AUTH_SELECTION)) {
+        die("the server lacks mini headers or the choice of authentication");
+    }
+
+    put32(auth, AUTH_SPICE);
+    make_ticket(p + PUBKEY_OFFSET, where->password, auth + 4);
+    send_all(w->fd, auth, sizeof(auth));
+    recv_all(w->fd, reply, 4);
+    if (get32(reply)) {
+        die("channel %u:%u was not granted: link result %u%s", type, id,
+            get32(reply), get32(reply) == 7 ? " (wrong password)" : "");
+    }
+    return w;
+}
+
+/* Messages */
+
+static void send_message(Wire *w, uint16_t type, const void *body,
+                         uint32_t size)
+{
+    uint8_t header[MINI_HEADER];
+    struct iovec iov[2] = {
+        { .iov_base = header, .iov_len = sizeof(header) },
+        { .iov_base = (void *)body, .iov_len = size },
+    };
+
+    put16(header, type);
+    put32(header + 2, size);
+    send_iov(w->fd, iov, size ? 2 : 1);
+}
+
+/* False at the end of the stream */
+static bool wire_fill(Wire *w)
+{
+    ssize_t ret;
+
+    do {
+        ret = recv(w->fd, w->buf, READ_BUFFER, 0);
+    } while (ret < 0 && errno == EINTR);
+    w->reads++;
+    if (ret <= 0) {
+        return false;
+    }
+    w->pos = 0;
+    w->end = ret;
+    return true;
+}
+
+static bool wire_is_payload(const Wire *w)
+{
+    return w->channel_type == CHANNEL_PORT && w->type == MSG_PORT_DATA;
+}
+
+static size_t wire_take(Wire *w, size_t max)
+{
+    size_t n = w->end - w->pos;
+
+    return n < max ? n : max;
+}
+
+static void wire_control(Wire *w)
+{
+    if (w->type == MSG_PING && w->control_len >= 12) {
+        send_message(w, MSGC_PONG, w->control, 12);
+    } else if (w->channel_type != CHANNEL_PORT) {
+        return;
+    } else if (w->type == MSG_PORT_INIT && w->control_len >= 9) {
+        w->port_open = w->control[8];
+    } else if (w->type == MSG_PORT_EVENT && w->control_len >= 1) {
+        if (w->control[0] == PORT_OPENED) {
+            w->port_open = true;
+        } else if (w->control[0] == PORT_CLOSED) {
+            w->port_open = false;
+        }
+    }
+}
+
+static WireStep wire_step(Wire *w)
+{
+    for (;;) {
+        size_t n;
+
+        if (w->pos == w->end && !wire_fill(w)) {
+            return STEP_END;
+        }
+        if (!w->spice) {
+            w->payload = w->buf + w->pos;
+            w->payload_len = w->end - w->pos;
+            w->pos = w->end;
+            return STEP_PAYLOAD;
+        }
+        if (w->header_got < MINI_HEADER) {
+            n = wire_take(w, MINI_HEADER - w->header_got);
+            memcpy(w->header + w->header_got, w->buf + w->pos, n);
+            w->header_got += n;
+            w->pos += n;
+            if (w->header_got < MINI_HEADER) {
+                continue;
+            }
+            w->type = get16(w->header);
+            w->left = get32(w->header + 2);
+            w->control_len = 0;
+            w->messages += wire_is_payload(w);
+        }
+        n = wire_take(w, w->left);
+        if (wire_is_payload(w) && n) {
+            w->payload = w->buf + w->pos;
+            w->payload_len = n;
+        } else if (!wire_is_payload(w)) {
+            size_t keep = CONTROL_MAX - w->control_len;
+
+            keep = n < keep ? n : keep;
+            memcpy(w->control + w->control_len, w->buf + w->pos, keep);
+            w->control_len += keep;
+        }
+        w->pos += n;
+        w->left -= n;
+        if (!w->left) {
+            w->header_got = 0;
+        }
+        if (wire_is_payload(w)) {
+            if (n) {
+                return STEP_PAYLOAD;
+            }
+        } else if (!w->left) {
+            wire_control(w);
+            return STEP_CONTROL;
+        }
+    }
+}
+
+/* Wait for a control message of type @type on a channel without payload */
+static void wire_expect(Wire *w, uint16_t type, size_t least)
+{
+    do {
+        if (wire_step(w) == STEP_END) {
+            die("the server closed channel type %u before message %u",
+                w->channel_type, type);
+        }
+    } while (w->type != type);
+    if (w->control_len < least) {
+        die("message %u has %zu bytes, at least %zu were expected",
+            type, w->control_len, least);
+    }
+}
+
+static void *main_thread(void *opaque)
+{
+    Wire *w = opaque;
+
+    while (wire_step(w) != STEP_END) {
+        continue;
+    }
+    return NULL;
+}
+
+static Wire *wire_open_spice(const WireAddress *where)
+{
+    Wire *m = wire_link(where, 0, CHANNEL_MAIN, 0), *w;
+    uint32_t session, n, i, ports = 0;
+    int id = -1;
+
+    wire_expect(m, MSG_MAIN_INIT, 32);
+    session = get32(m->control);
+    send_message(m, MSGC_MAIN_ATTACH_CHANNELS, NULL, 0);
+    wire_expect(m, MSG_MAIN_CHANNELS_LIST, 4);
+    n = get32(m->control);
+    for (i = 0; i < n && 4 + 2 * i + 2 <= m->control_len; i++) {
+        const uint8_t *entry = m->control + 4 + 2 * i;
+
+        if (entry[0] == CHANNEL_PORT && ports++ == where->channel) {
+            id = entry[1];
+        }
+    }
+    if (id < 0) {
+        die("the server lists %u port channels, number %u was wanted",
+            ports, where->channel);
+    }
+    if (pthread_create(&m->main_thread, NULL, main_thread, m)) {
+        die("can not start a thread");
+    }
+
+    w = wire_link(where, session, CHANNEL_PORT, id);
+    w->main = m;
+    do {
+        if (wire_step(w) == STEP_END) {
+            die("the server closed the port channel at once");
+        }
+    } while (w->type != MSG_PORT_INIT);
+    return w;
+}
+
+Wire *wire_open(const WireAddress *where)
+{
+    if (where->spice) {
+        return wire_open_spice(where);
+    }
+    return wire_new(connect_address(where->address), false);
+}
+
+void wire_wait_open(Wire *w)
+{
+    while (w->spice && !w->port_open) {
+        switch (wire_step(w)) {
+        case STEP_PAYLOAD:
+            die("data came before the port was opened");
+        case STEP_END:
+            die("the server closed the port channel");
+        case STEP_CONTROL:
+            break;
+        }
+    }
+}
+
+size_t wire_read(Wire *w, const uint8_t **data)
+{
+    for (;;) {
+        switch (wire_step(w)) {
+        case STEP_PAYLOAD:
+            *data = w->payload;
+            return w->payload_len;
+        case STEP_END:
+            die("the connection was closed by the far end");
+        case STEP_CONTROL:
+            break;
+        }
+    }
+}
+
+void wire_write(Wire *w, const uint8_t *data, size_t len)
+{
+    if (w->spice) {
+        send_message(w, MSGC_PORT_DATA, data, len);
+    } else {
+        send_all(w->fd, data, len);
+    }
+}
+
+uint64_t wire_reads(const Wire *w)
+{
+    return w->reads;
+}
+
+uint64_t wire_messages(const Wire *w)
+{
+    return w->messages;
+}
+
+void wire_close(Wire *w)
+{
+    if (w->main) {
+        shutdown(w->main->fd, SHUT_RDWR);
+        pthread_join(w->main->main_thread, NULL);
+        wire_close(w->main);
+    }
+    close(w->fd);
+    free(w->buf);
+    free(w);
+}
