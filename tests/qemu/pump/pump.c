@@ -555,8 +555,9 @@ static void pump_start(SpiceFlowPump *p, Error **errp)
     p->pending_len = 0;
     p->sorted = false;
     g_clear_pointer(&p->error, g_free);
-    p->pending = g_realloc(p->pending, p->set.can_read_size);
-    if (p->set.mode == PUMP_PING) {
+    if (p->set.mode == PUMP_ECHO) {
+        p->pending = g_realloc(p->pending, p->set.can_read_size);
+    } else if (p->set.mode == PUMP_PING) {
         p->samples = g_renew(uint32_t, p->samples, p->set.count);
     }
 
