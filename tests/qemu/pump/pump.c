@@ -221,6 +221,7 @@ static uint32_t pump_burst_left(const SpiceFlowPump *p, uint32_t used)
 static uint32_t pump_write_some(SpiceFlowPump *p, const uint8_t *buf,
                                 uint32_t len)
 {
+    uint32_t done;
     int ret;
 
     if (p->watch || !p->opened) {
@@ -234,28 +235,26 @@ static uint32_t pump_write_some(SpiceFlowPump *p, const uint8_t *buf,
 
     ret = qemu_chr_fe_write(&p->chr, buf, len);
     p->res.writes++;
-    if (ret < 0) {
-        ret = 0;
-    }
-    if (ret == 0) {
+    done = MAX(ret, 0);
+    if (done == 0) {
         p->res.zero_writes++;
     } else {
         pump_first(p);
     }
-    p->res.written += ret;
-    p->turn_written += ret;
+    p->res.written += done;
+    p->turn_written += done;
 
     /* A backend may close, or the pump be stopped, from inside the write */
-    if (ret < len && p->running && p->opened) {
-        p->res.short_writes += ret > 0;
+    if (done < len && p->running && p->opened) {
+        p->res.short_writes += done > 0;
         p->watch = qemu_chr_fe_add_watch(&p->chr, G_IO_OUT | G_IO_HUP,
                                          pump_watch, p);
         if (!p->watch) {
-            pump_fail(p, "the chardev took %d of %u bytes and gives no watch",
-                      ret, len);
+            pump_fail(p, "the chardev took %u of %u bytes and gives no watch",
+                      done, len);
         }
     }
-    return ret;
+    return done;
 }
 
 static const uint8_t *pump_data(const SpiceFlowPump *p)
