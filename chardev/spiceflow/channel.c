@@ -1,0 +1,685 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One SPICE channel.
+ *
+ * Receiving.  The socket is read into a buffer on the stack of the read
+ * function, never more than the user has room for, so what was read is always
+ * handed on completely and an idle channel holds no buffer.  A message that is
+ * split over reads leaves its header, and the body of a gathered message,
+ * behind in the channel.  With no room the watch is removed: back pressure
+ * reaches the client through its socket.  sf_channel_room() then reads at once
+ * instead of waiting for the descriptor, because a TLS session may hold bytes
+ * that raise no descriptor any more.
+ *
+ * Sending.  A message goes to the socket directly while nothing is queued,
+ * header and body in one call.  What the socket does not take is queued, and a
+ * watch on the socket sends the queue many messages at a time.  With TLS,
+ * messages are first copied into one buffer: a record per header would be
+ * costly, and after a short write GnuTLS must be given the same bytes again.
+ *
+ * Closing.  sf_channel_close() is final and synchronous.  An error met while
+ * sending may be met inside a frontend's write, perhaps on a vCPU's thread, so
+ * there sf_channel_fail() leaves the closing to an idle source of the main
+ * loop.
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/sockets.h"
+#include "qemu/units.h"
+#include "io/channel-socket.h"
+#include "io/channel-tls.h"
+#include "channel.h"
+#include "compat.h"
+#include "trace.h"
+
+#ifdef CONFIG_LINUX
+#include <netinet/tcp.h>
+#endif
+
+/* Bytes of one read. */
+#define READ_SIZE           (64 * KiB)
+/* Full reads in a row before other sources get their turn. */
+#define READS_PER_TURN      4
+/* Messages of one write. */
+#define WRITE_ITEMS         32
+/* Bytes of one buffer of encrypted output. */
+#define TLS_BUFFER          (64 * KiB)
+/* Messages of the server's own that a client may leave unread. */
+#define CONTROL_MAX         (64 * KiB)
+/* Bodies of the messages every channel has: PONG is 12 bytes. */
+#define BASE_MESSAGE_MAX    64
+
+typedef struct SFItem {
+    QSIMPLEQ_ENTRY(SFItem) next;
+    uint8_t header[SPICE_FLOW_HEADER_MAX];
+    size_t header_len;
+    GByteArray *body;           /* of the server's own, or NULL */
+    SpiceFlowMessage *msg;      /* of the flow machine, or NULL */
+    const uint8_t *data;
+    size_t len;
+} SFItem;
+
+struct SFChannel {
+    unsigned refs;
+    SFChannelInfo info;
+    char *peer;
+    const SFChannelOps *ops;
+    void *opaque;
+    bool mini;
+    bool reading;
+    bool paused;
+    bool failed;
+    bool closed;
+    guint in_tag;
+    guint out_tag;
+    guint later_tag;            /* read again, or close */
+
+    /* The message that is being received. */
+    uint8_t header[SPICE_FLOW_HEADER_MAX];
+    size_t header_len;
+    uint16_t type;
+    uint32_t left;              /* bytes of its body still to come */
+    SFBody disposition;
+    GByteArray *body;
+
+    /* What waits for the socket. */
+    uint64_t serial;
+    QSIMPLEQ_HEAD(, SFItem) items;
+    size_t items_offset;        /* bytes of the first item already out */
+    size_t queued;
+    size_t control;             /* of these, the server's own */
+    GByteArray *tls_out;
+    size_t tls_offset;
+};
+
+static void channel_read(SFChannel *channel);
+static void channel_flush(SFChannel *channel);
+
+SFChannel *sf_channel_new(const SFChannelInfo *info)
+{
+    SFChannel *channel = g_new0(SFChannel, 1);
+
+    channel->refs = 1;
+    channel->info = *info;
+    channel->peer = g_strdup(info->peer);
+    channel->info.peer = channel->peer;
+    channel->mini = info->mess.common_caps &
+                    BIT(SPICE_COMMON_CAP_MINI_HEADER);
+    object_ref(OBJECT(info->ioc));
+    QSIMPLEQ_INIT(&channel->items);
+    return channel;
+}
+
+SFChannel *sf_channel_ref(SFChannel *channel)
+{
+    channel->refs++;
+    return channel;
+}
+
+void sf_channel_unref(SFChannel *channel)
+{
+    if (!channel || --channel->refs) {
+        return;
+    }
+    sf_channel_close(channel, "freed");
+    object_unref(OBJECT(channel->info.ioc));
+    g_free(channel->peer);
+    g_free(channel);
+}
+
+const SFChannelInfo *sf_channel_info(const SFChannel *channel)
+{
+    return &channel->info;
+}
+
+bool sf_channel_closed(const SFChannel *channel)
+{
+    return channel->closed || channel->failed;
+}
+
+size_t sf_channel_queued(const SFChannel *channel)
+{
+    return channel->queued;
+}
+
+static void source_clear(guint *tag)
+{
+    if (*tag) {
+        g_source_remove(*tag);
+        *tag = 0;
+    }
+}
+
+/*
+ * Later: the main loop's next turn, whoever's thread this is
+ */
+
+static gboolean channel_later(void *opaque)
+{
+    g_autoptr(SFChannel) channel = sf_channel_ref(opaque);
+
+    channel->later_tag = 0;
+    if (channel->failed) {
+        sf_channel_close(channel, "failed");
+    } else {
+        channel_read(channel);
+    }
+    return G_SOURCE_REMOVE;
+}
+
+static void channel_schedule(SFChannel *channel)
+{
+    if (!channel->later_tag) {
+        channel->later_tag = g_idle_add_full(G_PRIORITY_DEFAULT, channel_later,
+                                             channel, NULL);
+    }
+}
+
+void sf_channel_fail(SFChannel *channel, const char *why)
+{
+    if (sf_channel_closed(channel)) {
+        return;
+    }
+    trace_spiceflow_channel_fail(channel->info.mess.channel_type,
+                                 channel->info.mess.channel_id, channel->peer,
+                                 why);
+    channel->failed = true;
+    source_clear(&channel->in_tag);
+    source_clear(&channel->out_tag);
+    channel_schedule(channel);
+}
+
+/*
+ * Sending
+ */
+
+static void item_free(SFItem *item)
+{
+    if (item->body) {
+        g_byte_array_unref(item->body);
+    }
+    if (item->msg) {
+        spice_flow_message_unref(item->msg);
+    }
+    g_free(item);
+}
+
+static size_t item_size(const SFItem *item)
+{
+    return item->header_len + item->len;
+}
+
+static void item_pop(SFChannel *channel)
+{
+    SFItem *item = QSIMPLEQ_FIRST(&channel->items);
+    bool kept = item->msg != NULL;
+
+    QSIMPLEQ_REMOVE_HEAD(&channel->items, next);
+    channel->queued -= item_size(item);
+    if (!kept) {
+        channel->control -= item_size(item);
+    }
+    item_free(item);
+    if (kept && channel->ops->sent && !channel->closed) {
+        channel->ops->sent(channel->opaque);
+    }
+}
+
+/* @n bytes of the queue are out. */
+static void items_advance(SFChannel *channel, size_t n)
+{
+    channel->items_offset += n;
+    while (!QSIMPLEQ_EMPTY(&channel->items)) {
+        size_t size = item_size(QSIMPLEQ_FIRST(&channel->items));
+
+        if (channel->items_offset < size) {
+            break;
+        }
+        channel->items_offset -= size;
+        item_pop(channel);
+    }
+}
+
+/* Write; returns the bytes taken, 0 for none now, -1 after a failure. */
+static ssize_t channel_writev(SFChannel *channel, const struct iovec *iov,
+                              size_t n)
+{
+    g_autoptr(Error) err = NULL;
+    ssize_t ret = qio_channel_writev(channel->info.ioc, iov, n, &err);
+
+    if (ret == QIO_CHANNEL_ERR_BLOCK) {
+        return 0;
+    }
+    if (ret < 0) {
+        sf_channel_fail(channel, error_get_pretty(err));
+        return -1;
+    }
+    return ret;
+}
+
+static ssize_t items_write(SFChannel *channel)
+{
+    struct iovec iov[WRITE_ITEMS * 2];
+    size_t skip = channel->items_offset;
+    unsigned n = 0;
+    SFItem *item;
+
+    QSIMPLEQ_FOREACH(item, &channel->items, next) {
+        size_t in_header = MIN(skip, item->header_len);
+
+        if (n == ARRAY_SIZE(iov)) {
+            break;
+        }
+        iov[n].iov_base = item->header + in_header;
+        iov[n++].iov_len = item->header_len - in_header;
+        skip -= in_header;
+        iov[n].iov_base = (void *)(item->data + skip);
+        iov[n++].iov_len = item->len - skip;
+        skip = 0;
+    }
+    return channel_writev(channel, iov, n);
+}
+
+static void tls_fill(SFChannel *channel)
+{
+    SFItem *item;
+
+    QSIMPLEQ_FOREACH(item, &channel->items, next) {
+        if (channel->tls_out->len >= TLS_BUFFER) {
+            break;
+        }
+        g_byte_array_append(channel->tls_out, item->header, item->header_len);
+        g_byte_array_append(channel->tls_out, item->data, item->len);
+    }
+}
+
+/* The items in the buffer leave the queue only when all of it is out: until
+ * then GnuTLS may want to see the same bytes again. */
+static ssize_t tls_write(SFChannel *channel)
+{
+    struct iovec iov;
+    ssize_t n;
+
+    if (!channel->tls_out) {
+        channel->tls_out = g_byte_array_sized_new(TLS_BUFFER);
+        tls_fill(channel);
+    }
+    iov.iov_base = channel->tls_out->data + channel->tls_offset;
+    iov.iov_len = channel->tls_out->len - channel->tls_offset;
+    n = channel_writev(channel, &iov, 1);
+    if (n <= 0) {
+        return n;
+    }
+    channel->tls_offset += n;
+    if (channel->tls_offset < channel->tls_out->len) {
+        return 0;
+    }
+    n = channel->tls_out->len;
+    g_clear_pointer(&channel->tls_out, g_byte_array_unref);
+    channel->tls_offset = 0;
+    return n;
+}
+
+static gboolean channel_writable(QIOChannel *ioc, GIOCondition condition,
+                                 void *opaque)
+{
+    g_autoptr(SFChannel) channel = sf_channel_ref(opaque);
+
+    channel_flush(channel);
+    return channel->out_tag ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
+}
+
+static void channel_flush(SFChannel *channel)
+{
+    ssize_t n = 1;
+
+    while (n > 0 && !channel->closed && !QSIMPLEQ_EMPTY(&channel->items)) {
+        n = channel->info.tls ? tls_write(channel) : items_write(channel);
+        if (n > 0) {
+            items_advance(channel, n);
+        }
+    }
+    if (sf_channel_closed(channel) || QSIMPLEQ_EMPTY(&channel->items)) {
+        source_clear(&channel->out_tag);
+    } else if (!channel->out_tag) {
+        channel->out_tag = qio_channel_add_watch(channel->info.ioc, G_IO_OUT,
+                                                 channel_writable, channel,
+                                                 NULL);
+    }
+}
+
+static SFItem *item_new(SFChannel *channel, uint16_t type, size_t len)
+{
+    SFItem *item = g_new0(SFItem, 1);
+
+    item->len = len;
+    item->header_len = spice_flow_header_encode(item->header, channel->mini,
+                                                ++channel->serial, type, len);
+    return item;
+}
+
+static void item_queue(SFChannel *channel, SFItem *item)
+{
+    QSIMPLEQ_INSERT_TAIL(&channel->items, item, next);
+    channel->queued += item_size(item);
+    if (!item->msg) {
+        channel->control += item_size(item);
+    }
+}
+
+void sf_channel_send(SFChannel *channel, uint16_t type, GByteArray *body)
+{
+    SFItem *item;
+
+    if (sf_channel_closed(channel)) {
+        if (body) {
+            g_byte_array_unref(body);
+        }
+        return;
+    }
+    item = item_new(channel, type, body ? body->len : 0);
+    item->body = body;
+    item->data = body ? body->data : NULL;
+    item_queue(channel, item);
+    trace_spiceflow_channel_send(channel->info.mess.channel_type,
+                                 channel->info.mess.channel_id, type,
+                                 item->len);
+    channel_flush(channel);
+    if (channel->control > CONTROL_MAX) {
+        sf_channel_fail(channel, "it does not read what it is sent");
+    }
+}
+
+/* Returns how much of @item went out at once: 0 with anything before it. */
+static size_t item_write_directly(SFChannel *channel, SFItem *item)
+{
+    struct iovec iov[2] = {
+        { .iov_base = item->header, .iov_len = item->header_len },
+        { .iov_base = (void *)item->data, .iov_len = item->len },
+    };
+
+    if (!QSIMPLEQ_EMPTY(&channel->items) || channel->info.tls) {
+        return 0;
+    }
+    return MAX(channel_writev(channel, iov, 2), 0);
+}
+
+bool sf_channel_send_message(SFChannel *channel, uint16_t type,
+                             SpiceFlowMessage *msg)
+{
+    SFItem direct = { 0 }, *item;
+    size_t done;
+
+    if (sf_channel_closed(channel)) {
+        return true;
+    }
+    direct.data = spice_flow_message_data(msg, &direct.len);
+    direct.header_len = spice_flow_header_encode(direct.header, channel->mini,
+                                                 ++channel->serial, type,
+                                                 direct.len);
+    done = item_write_directly(channel, &direct);
+    if (done == item_size(&direct) || channel->failed) {
+        return true;
+    }
+
+    item = g_memdup2(&direct, sizeof(direct));
+    item->msg = spice_flow_message_keep(msg);
+    item->data = spice_flow_message_data(msg, &item->len);
+    item_queue(channel, item);
+    if (QSIMPLEQ_FIRST(&channel->items) == item) {
+        channel->items_offset = done;
+    }
+    /* A flush here would report the message as sent before this returns. */
+    if (!channel->out_tag) {
+        channel->out_tag = qio_channel_add_watch(channel->info.ioc, G_IO_OUT,
+                                                 channel_writable, channel,
+                                                 NULL);
+    }
+    return false;
+}
+
+/*
+ * Receiving
+ */
+
+/* Messages that every channel has, and all of them may ignore. */
+static bool is_base_message(uint16_t type)
+{
+    switch (type) {
+    case SPICE_MSGC_ACK_SYNC:
+    case SPICE_MSGC_ACK:
+    case SPICE_MSGC_PONG:
+    case SPICE_MSGC_DISCONNECTING:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Returns false when the channel was closed for it. */
+static bool message_begin(SFChannel *channel)
+{
+    spice_flow_header_decode(channel->header, channel->mini, &channel->type,
+                             &channel->left);
+    trace_spiceflow_channel_receive(channel->info.mess.channel_type,
+                                    channel->info.mess.channel_id,
+                                    channel->type, channel->left);
+    if (is_base_message(channel->type)) {
+        channel->disposition = channel->left <= BASE_MESSAGE_MAX ?
+                               SF_BODY_SKIP : SF_BODY_REFUSE;
+    } else {
+        channel->disposition = channel->ops->header(channel->opaque,
+                                                    channel->type,
+                                                    channel->left);
+    }
+    if (channel->disposition == SF_BODY_REFUSE && !channel->closed) {
+        g_autofree char *why = g_strdup_printf("message %u of %u bytes is not "
+                                               "expected", channel->type,
+                                               channel->left);
+        sf_channel_close(channel, why);
+    }
+    return !channel->closed;
+}
+
+static void message_end(SFChannel *channel)
+{
+    GByteArray *body = g_steal_pointer(&channel->body);
+
+    channel->header_len = 0;
+    if (channel->disposition == SF_BODY_COLLECT && !channel->closed) {
+        channel->ops->message(channel->opaque, channel->type,
+                              body ? body->data : NULL, body ? body->len : 0);
+    }
+    if (body) {
+        g_byte_array_unref(body);
+    }
+}
+
+/* A part of the body; a gathered message that lies here whole is not copied. */
+static void message_part(SFChannel *channel, uint8_t *data, size_t len)
+{
+    channel->left -= len;
+    switch (channel->disposition) {
+    case SF_BODY_STREAM:
+        channel->ops->stream(channel->opaque, channel->type, data, len);
+        break;
+    case SF_BODY_COLLECT:
+        if (!channel->body && channel->left == 0) {
+            channel->header_len = 0;
+            channel->ops->message(channel->opaque, channel->type, data, len);
+            return;
+        }
+        if (!channel->body) {
+            channel->body = g_byte_array_new();
+        }
+        g_byte_array_append(channel->body, data, len);
+        break;
+    default:
+        break;
+    }
+    if (channel->left == 0) {
+        message_end(channel);
+    }
+}
+
+static void channel_parse(SFChannel *channel, uint8_t *data, size_t len)
+{
+    size_t header_size = spice_flow_header_size(channel->mini);
+
+    while (len && !channel->closed) {
+        size_t n;
+
+        if (channel->header_len < header_size) {
+            n = MIN(len, header_size - channel->header_len);
+            memcpy(channel->header + channel->header_len, data, n);
+            channel->header_len += n;
+            data += n;
+            len -= n;
+            if (channel->header_len < header_size) {
+                return;
+            }
+            if (message_begin(channel) && channel->left == 0) {
+                message_end(channel);
+            }
+            continue;
+        }
+        n = MIN(len, channel->left);
+        message_part(channel, data, n);
+        data += n;
+        len -= n;
+    }
+}
+
+/* Read once.  Returns whether there may be more at once. */
+static bool channel_read_some(SFChannel *channel, uint8_t *data)
+{
+    g_autoptr(Error) err = NULL;
+    size_t room = READ_SIZE;
+    ssize_t n;
+
+    if (channel->ops->room) {
+        room = MIN(room, channel->ops->room(channel->opaque));
+    }
+    if (room == 0) {
+        channel->paused = true;
+        source_clear(&channel->in_tag);
+        return false;
+    }
+    n = qio_channel_read(channel->info.ioc, (char *)data, room, &err);
+    if (n == QIO_CHANNEL_ERR_BLOCK) {
+        return false;
+    }
+    if (n <= 0) {
+        sf_channel_close(channel, n ? error_get_pretty(err) : "left");
+        return false;
+    }
+    channel_parse(channel, data, n);
+    /* A TLS session gives one record at a time. */
+    return !channel->closed && (n == room || channel->info.tls);
+}
+
+static void channel_read(SFChannel *channel)
+{
+    QEMU_UNINITIALIZED uint8_t data[READ_SIZE];
+    unsigned turns = READS_PER_TURN;
+    bool more = true;
+
+    if (channel->reading || sf_channel_closed(channel)) {
+        return;
+    }
+    channel->reading = true;
+    channel->paused = false;
+    while (more && turns--) {
+        more = channel_read_some(channel, data);
+        if (channel->ops->received && !channel->closed) {
+            channel->ops->received(channel->opaque);
+        }
+    }
+    channel->reading = false;
+    if (more && channel->info.tls) {
+        channel_schedule(channel);
+    }
+}
+
+static gboolean channel_readable(QIOChannel *ioc, GIOCondition condition,
+                                 void *opaque)
+{
+    g_autoptr(SFChannel) channel = sf_channel_ref(opaque);
+
+    channel_read(channel);
+    return channel->in_tag ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
+}
+
+static void channel_watch_input(SFChannel *channel)
+{
+    if (!channel->in_tag && !sf_channel_closed(channel)) {
+        channel->in_tag = qio_channel_add_watch(channel->info.ioc, G_IO_IN,
+                                                channel_readable, channel,
+                                                NULL);
+    }
+}
+
+void sf_channel_room(SFChannel *channel)
+{
+    if (channel->paused && !sf_channel_closed(channel)) {
+        channel->paused = false;
+        channel_watch_input(channel);
+        channel_schedule(channel);
+    }
+}
+
+void sf_channel_set_ops(SFChannel *channel, const SFChannelOps *ops,
+                        void *opaque)
+{
+    channel->ops = ops;
+    channel->opaque = opaque;
+    channel_watch_input(channel);
+    /* What came together with the end of the link phase raises nothing. */
+    if (channel->info.tls) {
+        channel_schedule(channel);
+    }
+}
+
+void sf_channel_close(SFChannel *channel, const char *why)
+{
+    if (channel->closed) {
+        return;
+    }
+    trace_spiceflow_channel_close(channel->info.mess.channel_type,
+                                  channel->info.mess.channel_id, channel->peer,
+                                  why);
+    channel->closed = true;
+    source_clear(&channel->in_tag);
+    source_clear(&channel->out_tag);
+    source_clear(&channel->later_tag);
+    while (!QSIMPLEQ_EMPTY(&channel->items)) {
+        item_pop(channel);
+    }
+    g_clear_pointer(&channel->tls_out, g_byte_array_unref);
+    g_clear_pointer(&channel->body, g_byte_array_unref);
+    qio_channel_close(channel->info.ioc, NULL);
+    if (channel->ops) {
+        channel->ops->closed(channel->opaque);
+    }
+}
+
+uint32_t sf_channel_silent_for(const SFChannel *channel)
+{
+#ifdef CONFIG_LINUX
+    QIOChannel *ioc = channel->info.ioc;
+    struct tcp_info info = { 0 };
+    socklen_t len = sizeof(info);
+
+    if (channel->closed || channel->info.local) {
+        return 0;
+    }
+    if (channel->info.tls) {
+        ioc = QIO_CHANNEL_TLS(ioc)->master;
+    }
+    if (getsockopt(QIO_CHANNEL_SOCKET(ioc)->fd, IPPROTO_TCP, TCP_INFO, &info,
+                   &len) == 0) {
+        return MIN(info.tcpi_last_ack_recv, info.tcpi_last_data_recv);
+    }
+#endif
+    return 0;
+}

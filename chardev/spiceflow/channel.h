@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One SPICE channel: a connection after its link phase.  It cuts what it
+ * receives into messages, queues what it sends, and is read only as far as
+ * its user has room.
+ */
+#ifndef CHARDEV_SPICEFLOW_CHANNEL_H
+#define CHARDEV_SPICEFLOW_CHANNEL_H
+
+#include "chardev/spiceflow/flow.h"
+#include "chardev/spiceflow/wire.h"
+#include "io/channel.h"
+
+typedef struct SFChannel SFChannel;
+
+/**
+ * SFBody: what to do with a message whose header has come.
+ * @SF_BODY_COLLECT: gather the body, then SFChannelOps.message
+ * @SF_BODY_STREAM: SFChannelOps.stream for each part as it comes
+ * @SF_BODY_SKIP: read and forget it
+ * @SF_BODY_REFUSE: close the channel
+ */
+typedef enum {
+    SF_BODY_COLLECT,
+    SF_BODY_STREAM,
+    SF_BODY_SKIP,
+    SF_BODY_REFUSE,
+} SFBody;
+
+/**
+ * struct SFChannelOps: the user of a channel.  Any may close the channel.
+ * @header: decides on a message by type and size.  Sizes must be checked here:
+ *   the body is gathered as it comes, but up to @size.  Not called for the
+ *   messages that every channel has, except those of a migration.
+ * @message: a gathered message
+ * @stream: the next bytes of a body; may be changed in place, and stay valid
+ *   until @received.  Optional.
+ * @received: all that was read is handed over.  Optional.
+ * @room: how many bytes may be read now; after 0 sf_channel_room() is owed.
+ *   Optional: no limit.
+ * @sent: the oldest message kept by sf_channel_send_message() is out.
+ *   Optional.
+ * @closed: the connection is gone, and the channel calls nothing any more.
+ */
+typedef struct SFChannelOps {
+    SFBody (*header)(void *opaque, uint16_t type, uint32_t size);
+    void (*message)(void *opaque, uint16_t type, const uint8_t *data,
+                    size_t len);
+    void (*stream)(void *opaque, uint16_t type, uint8_t *data, size_t len);
+    void (*received)(void *opaque);
+    size_t (*room)(void *opaque);
+    void (*sent)(void *opaque);
+    void (*closed)(void *opaque);
+} SFChannelOps;
+
+/**
+ * struct SFChannelInfo: what the link phase found out about a channel.
+ * @ioc: the connection, non-blocking; a reference is taken
+ * @tls: whether it is encrypted
+ * @local: whether its peer is on this machine's UNIX sockets
+ * @peer: text that tells where it comes from
+ * @mess: what the client said
+ */
+typedef struct SFChannelInfo {
+    QIOChannel *ioc;
+    bool tls;
+    bool local;
+    const char *peer;
+    SpiceFlowLinkMess mess;
+} SFChannelInfo;
+
+/**
+ * sf_channel_new: a channel; nothing is read before sf_channel_set_ops().
+ * @info: copied
+ *
+ * Returns: a channel with one reference.
+ */
+SFChannel *sf_channel_new(const SFChannelInfo *info);
+SFChannel *sf_channel_ref(SFChannel *channel);
+void sf_channel_unref(SFChannel *channel);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(SFChannel, sf_channel_unref)
+
+/**
+ * sf_channel_set_ops: give the channel its user and start to read.
+ * @channel: the channel
+ * @ops: borrowed
+ * @opaque: handed to the ops
+ */
+void sf_channel_set_ops(SFChannel *channel, const SFChannelOps *ops,
+                        void *opaque);
+
+/**
+ * sf_channel_info: what sf_channel_new() was given.
+ * @channel: the channel
+ *
+ * Returns: borrowed.
+ */
+const SFChannelInfo *sf_channel_info(const SFChannel *channel);
+
+/**
+ * sf_channel_closed: whether the channel is closed or about to be.
+ * @channel: the channel
+ */
+bool sf_channel_closed(const SFChannel *channel);
+
+/**
+ * sf_channel_send: send a message of the server's own.
+ * @channel: the channel
+ * @type: message type
+ * @body: its bytes, taken over; NULL for none
+ */
+void sf_channel_send(SFChannel *channel, uint16_t type, GByteArray *body);
+
+/**
+ * sf_channel_send_message: send a message of the flow machine.  Written from
+ * where it lies when nothing is before it.
+ * @channel: the channel
+ * @type: message type
+ * @msg: kept when it can not be written now
+ *
+ * Returns: true when it is out already, false when SFChannelOps.sent follows.
+ */
+bool sf_channel_send_message(SFChannel *channel, uint16_t type,
+                             SpiceFlowMessage *msg);
+
+/**
+ * sf_channel_room: SFChannelOps.room is worth asking again.
+ * @channel: the channel
+ */
+void sf_channel_room(SFChannel *channel);
+
+/**
+ * sf_channel_fail: close the channel soon, from the main loop.  For places
+ * that must not take away a client under their callers, such as a frontend's
+ * write.
+ * @channel: the channel
+ * @why: one phrase for the trace
+ */
+void sf_channel_fail(SFChannel *channel, const char *why);
+
+/**
+ * sf_channel_close: close the channel now.
+ * @channel: the channel
+ * @why: one phrase for the trace
+ */
+void sf_channel_close(SFChannel *channel, const char *why);
+
+/**
+ * sf_channel_silent_for: how long the peer's machine has not been heard of.
+ * A peer that is alive but does not read still counts as heard.
+ * @channel: the channel
+ *
+ * Returns: ms; 0 where it can not be known.
+ */
+uint32_t sf_channel_silent_for(const SFChannel *channel);
+
+/**
+ * sf_channel_queued: bytes that wait for the socket.
+ * @channel: the channel
+ */
+size_t sf_channel_queued(const SFChannel *channel);
+
+#endif

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One SPICE client.
+ *
+ * A client lives as long as its main channel.  Its other channels belong to
+ * the devices they opened; when the client goes, each device that it uses is
+ * asked to drop it.
+ *
+ * On TCP a peer may vanish without a word.  A ping every PING_INTERVAL makes
+ * sure that something is on its way to it; a machine that has not acknowledged
+ * anything for SILENCE_MAX is taken for gone.  A client that is merely stopped
+ * or slow acknowledges and stays.
+ */
+#include "qemu/osdep.h"
+#include "qemu/timer.h"
+#include "client.h"
+#include "device.h"
+#include "trace.h"
+
+#define PING_INTERVAL       5000    /* ms */
+#define SILENCE_MAX         20000   /* ms */
+
+static void client_keepalive(void *opaque)
+{
+    SFClient *client = opaque;
+    GByteArray *body;
+
+    if (sf_channel_silent_for(client->main) > SILENCE_MAX) {
+        sf_client_remove(client, "its machine does not answer any more");
+        return;
+    }
+    /* One ping on its way is enough; a stopped client reads none. */
+    if (sf_channel_queued(client->main) == 0) {
+        body = g_byte_array_new();
+        spice_flow_ping_encode(body, ++client->pings, g_get_monotonic_time());
+        sf_channel_send(client->main, SPICE_MSG_PING, body);
+    }
+    timer_mod(client->keepalive,
+              qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + PING_INTERVAL);
+}
+
+SFClient *sf_client_new(SFServer *server, uint32_t id, SFChannel *main)
+{
+    SFClient *client = g_new0(SFClient, 1);
+
+    client->server = server;
+    client->id = id;
+    client->main = sf_channel_ref(main);
+    QTAILQ_INSERT_TAIL(&server->clients, client, next);
+    server->num_clients++;
+    trace_spiceflow_client_new(id, sf_channel_info(main)->peer);
+    sf_main_channel_start(client);
+    if (!sf_channel_info(main)->local) {
+        client->keepalive = timer_new_ms(QEMU_CLOCK_REALTIME, client_keepalive,
+                                         client);
+        timer_mod(client->keepalive,
+                  qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + PING_INTERVAL);
+    }
+    return client;
+}
+
+void sf_client_remove(SFClient *client, const char *why)
+{
+    SFServer *server = client->server;
+    SFDevice *device, *next;
+
+    if (client->removing) {
+        return;
+    }
+    client->removing = true;
+    trace_spiceflow_client_remove(client->id, why);
+    QTAILQ_REMOVE(&server->clients, client, next);
+    server->num_clients--;
+    QTAILQ_FOREACH_SAFE(device, &server->devices, next, next) {
+        device->ops->client_gone(device, client);
+    }
+    timer_free(client->keepalive);
+    sf_channel_close(client->main, why);
+    sf_channel_unref(client->main);
+    g_free(client);
+}
+
+void sf_client_notify(SFClient *client, uint32_t severity, const char *text)
+{
+    GByteArray *body = g_byte_array_new();
+
+    spice_flow_notify_encode(body, g_get_real_time() * 1000, severity, text);
+    sf_channel_send(client->main, SPICE_MSG_NOTIFY, body);
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One SPICE client: its main channel and the channels that carry its
+ * connection id.
+ */
+#ifndef CHARDEV_SPICEFLOW_CLIENT_H
+#define CHARDEV_SPICEFLOW_CLIENT_H
+
+#include "qemu/queue.h"
+#include "channel.h"
+
+typedef struct SFServer SFServer;
+
+/**
+ * struct SFClient: one client.
+ * @server: where it is registered
+ * @id: its connection id
+ * @main: its main channel; referenced
+ * @attached: it has had its first channel list
+ * @removing: it is on its way out
+ * @keepalive: looks after a peer that vanished, on TCP
+ * @pings: how many were sent
+ * @agent: the agent's state of the client, owned by the agent device
+ */
+typedef struct SFClient {
+    SFServer *server;
+    uint32_t id;
+    SFChannel *main;
+    bool attached;
+    bool removing;
+    QEMUTimer *keepalive;
+    uint32_t pings;
+    void *agent;
+    QTAILQ_ENTRY(SFClient) next;
+} SFClient;
+
+/**
+ * sf_client_new: a client whose main channel was linked; says INIT.
+ * @server: who it belongs to
+ * @id: its connection id, not 0
+ * @main: its main channel; a reference is taken
+ *
+ * Returns: the client, already registered.
+ */
+SFClient *sf_client_new(SFServer *server, uint32_t id, SFChannel *main);
+
+/**
+ * sf_client_remove: close all channels of a client and free it.
+ * @client: the client
+ * @why: one phrase for the trace
+ */
+void sf_client_remove(SFClient *client, const char *why);
+
+/**
+ * sf_client_notify: tell the client's user something.
+ * @client: the client
+ * @severity: SPICE_NOTIFY_SEVERITY_*
+ * @text: one line
+ */
+void sf_client_notify(SFClient *client, uint32_t severity, const char *text);
+
+/* main-channel.c */
+
+/**
+ * sf_main_channel_start: say INIT, NAME and UUID, and listen.
+ * @client: the client
+ */
+void sf_main_channel_start(SFClient *client);
+
+/**
+ * sf_main_channel_add: tell a client of one more channel.
+ * @client: the client
+ * @channel: the channel
+ */
+void sf_main_channel_add(SFClient *client, SpiceFlowChannelId channel);
+
+#endif

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What all devices share.
+ *
+ * Run state.  The handler has a high priority number: it is the last to run
+ * when the VM starts, when the frontends have their handlers back, and the
+ * first when it stops, while they still have them.
+ *
+ * Stall clock.  The flow machine says when it has something to time; the timer
+ * runs only then, on the real-time clock.
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/timer.h"
+#include "device.h"
+#include "system/runstate.h"
+#include "trace.h"
+
+/* Above that of every frontend: usb-redir has 0, virtio its depth. */
+#define RUN_STATE_PRIORITY  1000
+
+static int64_t now_ms(void)
+{
+    return qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
+}
+
+/*
+ * Flow machine
+ */
+
+static ssize_t device_write_guest(void *opaque, const uint8_t *data,
+                                  size_t len)
+{
+    SFDevice *device = opaque;
+
+    return sf_frontend_write(&device->frontend, data, len);
+}
+
+static void device_wake_guest(void *opaque)
+{
+    SFDevice *device = opaque;
+
+    sf_frontend_wake(&device->frontend);
+}
+
+static void device_tick(void *opaque)
+{
+    SFDevice *device = opaque;
+    int64_t next = spice_flow_tick(device->flow, now_ms());
+
+    if (next >= 0) {
+        timer_mod(device->stall_timer, next);
+    }
+}
+
+static void device_clock(void *opaque, bool runs)
+{
+    SFDevice *device = opaque;
+
+    if (runs) {
+        timer_mod(device->stall_timer, now_ms());
+    } else {
+        timer_del(device->stall_timer);
+    }
+}
+
+static void device_event(void *opaque, SpiceFlowEvent event, uint32_t client,
+                         uint64_t value)
+{
+    SFDevice *device = opaque;
+
+    trace_spiceflow_flow(device->label, spice_flow_event_name(event), client,
+                         value);
+}
+
+void sf_device_flow_new(SFDevice *device, SpiceFlowOps *ops,
+                        const SpiceFlowParams *params)
+{
+    ops->write = device_write_guest;
+    ops->wake = device_wake_guest;
+    ops->clock = device_clock;
+    ops->event = device_event;
+    device->flow = spice_flow_new(ops, device, params);
+}
+
+SpiceFlowClientParams sf_device_client_params(const SFDevice *device,
+                                              uint32_t id)
+{
+    uint32_t messages = SF_QUEUE_MESSAGES(device->queue_size);
+
+    return (SpiceFlowClientParams) {
+        .id = id,
+        .to_guest_bytes = device->queue_size,
+        .to_guest_messages = messages,
+        .to_client_bytes = device->queue_size,
+        .to_client_messages = messages,
+    };
+}
+
+/*
+ * Run state
+ */
+
+static void device_run_state(void *opaque, bool running, RunState state)
+{
+    SFDevice *device = opaque;
+
+    if (running) {
+        sf_frontend_set_running(&device->frontend, true);
+        spice_flow_start(device->flow, now_ms());
+    } else {
+        spice_flow_stop(device->flow, now_ms());
+        sf_frontend_set_running(&device->frontend, false);
+    }
+}
+
+/*
+ * Life
+ */
+
+const SFKind *sf_device_kind(const char *name, uint8_t *type)
+{
+    if (strcmp(name, "usbredir") == 0) {
+        *type = SPICE_CHANNEL_USBREDIR;
+    } else if (strcmp(name, "org.spice-space.webdav.0") == 0) {
+        *type = SPICE_CHANNEL_WEBDAV;
+    } else {
+        *type = SPICE_CHANNEL_PORT;
+    }
+    return &sf_vmc_kind;
+}
+
+bool sf_device_init(SFDevice *device, Error **errp)
+{
+    device->kind = sf_device_kind(device->name, &device->type);
+    device->ops = device->kind->device_ops;
+    device->stall_timer = timer_new_ms(QEMU_CLOCK_REALTIME, device_tick,
+                                       device);
+    if (!device->kind->init(device, errp) ||
+        !sf_server_add_device(device->server, device, errp)) {
+        return false;
+    }
+    device->registered = true;
+    device->run_state =
+        qemu_add_vm_change_state_handler_prio(device_run_state, device,
+                                              RUN_STATE_PRIORITY);
+    if (runstate_is_running()) {
+        device_run_state(device, true, RUN_STATE_RUNNING);
+    }
+    trace_spiceflow_device_init(device->label, device->type, device->id);
+    return true;
+}
+
+void sf_device_cleanup(SFDevice *device)
+{
+    if (device->run_state) {
+        qemu_del_vm_change_state_handler(device->run_state);
+    }
+    if (device->registered) {
+        sf_server_remove_device(device->server, device);
+    }
+    if (device->kind) {
+        device->kind->cleanup(device);
+    }
+    spice_flow_close(device->flow);
+    timer_free(device->stall_timer);
+    g_free(device->name);
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What all devices share: a kind, a server, a frontend, and a flow machine that
+ * follows the VM's run state.
+ */
+#ifndef CHARDEV_SPICEFLOW_DEVICE_H
+#define CHARDEV_SPICEFLOW_DEVICE_H
+
+#include "frontend.h"
+#include "server.h"
+
+typedef struct SFKind SFKind;
+
+/**
+ * struct SFKind: one of agent, vmc (usbredir and ports) and smart card.
+ * @device_ops: for the server
+ * @init: make the flow machine; false with @errp set
+ * @cleanup: the device goes: everything that @init made goes too
+ * @write: ChardevClass.chr_write, while a client is there or not
+ * @set_fe_open: the guest opened or closed its side.  Optional
+ */
+struct SFKind {
+    const SFDeviceOps *device_ops;
+    bool (*init)(SFDevice *device, Error **errp);
+    void (*cleanup)(SFDevice *device);
+    size_t (*write)(SFDevice *device, const uint8_t *buf, size_t len);
+    void (*set_fe_open)(SFDevice *device, bool open);
+};
+
+/**
+ * struct SFDevice: one device, embedded in the chardev.
+ * @ops: of its kind, for the server
+ * @agent_ops: likewise for the main channel; only of the agent
+ * @kind: its kind
+ * @label: the chardev's id
+ * @name: the chardev's name option
+ * @type: SPICE_CHANNEL_* of its channel
+ * @id: number among the channels of that type
+ * @queue_size: bytes that may wait per direction and client
+ * @frontend: the QEMU frontend behind it
+ * @flow: the flow machine
+ * @fe_open: the guest has opened its side
+ * @priv: of the kind
+ */
+struct SFDevice {
+    const SFDeviceOps *ops;
+    const SFAgentOps *agent_ops;
+    const SFKind *kind;
+    const char *label;
+    char *name;
+    uint8_t type;
+    uint8_t id;
+    uint64_t queue_size;
+    SFServer *server;
+    SFFrontend frontend;
+    SpiceFlow *flow;
+    bool fe_open;
+    bool registered;
+    QEMUTimer *stall_timer;
+    VMChangeStateEntry *run_state;
+    void *priv;
+    QTAILQ_ENTRY(SFDevice) next;
+};
+
+extern const SFKind sf_vmc_kind;
+
+/* Bytes of the largest buffer to the guest, and message to a client. */
+#define SF_MESSAGE_MAX      (64 * 1024)
+/* Smallest queue-size: one message must fit. */
+#define SF_QUEUE_MIN        SF_MESSAGE_MAX
+#define SF_QUEUE_DEFAULT    (1024 * 1024)
+/* Messages that may wait for each KiB of queue-size: small ones cost more
+ * than their bytes. */
+#define SF_QUEUE_MESSAGES(bytes)    MAX((bytes) / 1024, 64)
+
+/**
+ * sf_device_kind: the kind of device, and the type of channel, for a name.
+ * @name: the chardev's name option
+ * @type: set to SPICE_CHANNEL_*
+ *
+ * Returns: the kind.
+ */
+const SFKind *sf_device_kind(const char *name, uint8_t *type);
+
+/**
+ * sf_device_init: bring a device up and register it.
+ * @device: zeroed, with label, name, queue_size and server set; the frontend
+ *   initialised
+ * @errp: pointer to a NULL-initialized error object
+ *
+ * Returns: false on failure; sf_device_cleanup() is due all the same.
+ */
+bool sf_device_init(SFDevice *device, Error **errp);
+void sf_device_cleanup(SFDevice *device);
+
+/**
+ * sf_device_flow_new: a flow machine whose ops without a client are served by
+ * the device.
+ * @device: the device
+ * @ops: the kind's client ops; the others are filled in
+ * @params: see spice_flow_new()
+ */
+void sf_device_flow_new(SFDevice *device, SpiceFlowOps *ops,
+                        const SpiceFlowParams *params);
+
+/**
+ * sf_device_client_params: flow parameters of a client without flow control.
+ * @device: the device
+ * @id: its connection id
+ */
+SpiceFlowClientParams sf_device_client_params(const SFDevice *device,
+                                              uint32_t id);
+
+#endif

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * -object spiceflow-server: where SPICE clients connect, who may, and the
+ * registry of clients and devices.
+ */
+#ifndef CHARDEV_SPICEFLOW_SERVER_H
+#define CHARDEV_SPICEFLOW_SERVER_H
+
+#include "client.h"
+#include "crypto/tlscreds.h"
+#include "io/net-listener.h"
+#include "qapi/qapi-types-qom.h"
+#include "qom/object.h"
+#include "ticket.h"
+
+#define TYPE_SPICEFLOW_SERVER "spiceflow-server"
+OBJECT_DECLARE_SIMPLE_TYPE(SFServer, SPICEFLOW_SERVER)
+
+typedef struct SFDevice SFDevice;
+typedef struct SFLink SFLink;
+
+/**
+ * struct SFDeviceOps: what the server side asks of a device that clients can
+ * open a channel to.
+ * @channel_caps: the channel's capabilities, told in the link reply
+ * @may_open: SPICE_LINK_ERR_OK, or why this client can not have a channel now
+ * @open: a channel has passed its link phase: sf_channel_set_ops() is due, and
+ *   a reference if it is to stay
+ * @client_gone: the client leaves; whatever the device holds of it goes
+ * @client_new: a client has come, before it is told anything.  Optional
+ */
+typedef struct SFDeviceOps {
+    uint32_t (*channel_caps)(SFDevice *device, const SFChannelInfo *info);
+    uint32_t (*may_open)(SFDevice *device, SFClient *client);
+    void (*open)(SFDevice *device, SFClient *client, SFChannel *channel);
+    void (*client_gone)(SFDevice *device, SFClient *client);
+    void (*client_new)(SFDevice *device, SFClient *client);
+} SFDeviceOps;
+
+/**
+ * struct SFAgentOps: what the main channel asks of the agent's device.
+ * @connected: whether the guest's agent is there
+ * @start: SPICE_MSGC_MAIN_AGENT_START
+ * @tokens: SPICE_MSGC_MAIN_AGENT_TOKEN
+ * @begin: the header of SPICE_MSGC_MAIN_AGENT_DATA
+ * @data: SPICE_MSGC_MAIN_AGENT_DATA
+ * @received: all that was read is handed over
+ * @sent: the oldest message kept by the main channel is out
+ * @policy: one of the server's agent-* properties has changed
+ */
+typedef struct SFAgentOps {
+    bool (*connected)(SFDevice *device);
+    void (*start)(SFDevice *device, SFClient *client, uint32_t tokens);
+    void (*tokens)(SFDevice *device, SFClient *client, uint32_t n);
+    bool (*begin)(SFDevice *device, SFClient *client);
+    void (*data)(SFDevice *device, SFClient *client, const uint8_t *data,
+                 size_t len);
+    void (*received)(SFDevice *device, SFClient *client);
+    void (*sent)(SFDevice *device, SFClient *client);
+    void (*policy)(SFDevice *device);
+} SFAgentOps;
+
+/**
+ * struct SFServer: the object.
+ * @addr: what it was told to listen on
+ * @listener: NULL until complete
+ * @tls_creds: NULL for none
+ * @key: for passwords
+ * @agent: the agent's device, or NULL
+ * @links: connections in their link phase, oldest first
+ */
+struct SFServer {
+    Object parent;
+
+    SocketAddress *addr;
+    QIONetListener *listener;
+    char *tls_creds_id;
+    QCryptoTLSCreds *tls_creds;
+    char *tls_authz;
+    char *password_secret;
+    SFTicketKey *key;
+
+    uint32_t max_clients;
+    uint32_t agent_window;
+    SpiceflowClipboard agent_clipboard;
+    uint64_t agent_max_clipboard;
+    bool agent_file_transfer;
+    uint32_t link_timeout;
+    uint32_t stall_timeout;
+    uint32_t max_pending_links;
+
+    QTAILQ_HEAD(, SFLink) links;
+    uint32_t num_links;
+    QTAILQ_HEAD(, SFClient) clients;
+    uint32_t num_clients;
+    QTAILQ_HEAD(, SFDevice) devices;
+    SFDevice *agent;
+
+    uint64_t links_accepted;
+    uint64_t links_failed;
+};
+
+/**
+ * sf_server_find: the server with an id, or the only one.
+ * @id: the id, or NULL
+ * @errp: pointer to a NULL-initialized error object
+ *
+ * Returns: a reference, or NULL.
+ */
+SFServer *sf_server_find(const char *id, Error **errp);
+
+/**
+ * sf_server_add_device: register a device; clients are told of its channel.
+ * @server: the server
+ * @device: with ops, type and label set; its id is chosen here
+ * @errp: pointer to a NULL-initialized error object
+ *
+ * Returns: false when there can be no more of its type.
+ */
+bool sf_server_add_device(SFServer *server, SFDevice *device, Error **errp);
+
+/**
+ * sf_server_remove_device: the opposite.  The device drops its clients itself.
+ * @server: the server
+ * @device: the device
+ */
+void sf_server_remove_device(SFServer *server, SFDevice *device);
+
+/**
+ * sf_server_client: the client with a connection id.
+ * @server: the server
+ * @id: connection id
+ *
+ * Returns: the client, or NULL.
+ */
+SFClient *sf_server_client(SFServer *server, uint32_t id);
+
+/**
+ * sf_server_device: the device behind a channel.
+ * @server: the server
+ * @type: SPICE_CHANNEL_*
+ * @id: its number
+ *
+ * Returns: the device, or NULL.
+ */
+SFDevice *sf_server_device(SFServer *server, uint8_t type, uint8_t id);
+
+/**
+ * sf_server_admit: whether a new client may be made; with one client at a time
+ * the old one goes.
+ * @server: the server
+ *
+ * Returns: SPICE_LINK_ERR_OK, or the link result to answer with.
+ */
+uint32_t sf_server_admit(SFServer *server);
+
+/**
+ * sf_server_password: the password that clients must give.
+ * @server: the server
+ * @password: set to it, to be freed with g_free(), or to NULL for none
+ *
+ * Returns: false when there is one, but it can not be found any more.
+ */
+bool sf_server_password(SFServer *server, char **password);
+
+/* link.c */
+
+/**
+ * sf_link_new: a connection was accepted; ends in a channel or in nothing.
+ * @server: the server
+ * @socket: the connection
+ */
+void sf_link_new(SFServer *server, QIOChannelSocket *socket);
+
+/**
+ * sf_link_free: end a link phase, closing its connection.
+ * @link: the link
+ */
+void sf_link_free(SFLink *link);
+
+#endif
