@@ -255,6 +255,10 @@ def main():
         screen.line()
         screen.line("interrupted")
         status = 130
+    except BrokenPipeError:
+        # Nobody reads any more, as with "| head"; nothing to say, then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = 1
     except (RigError, QmpError, GuestError, ClientFailed,
             Mismatch) as error:
         screen.line()

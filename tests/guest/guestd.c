@@ -163,13 +163,14 @@ static void job_start(unsigned long id, const char *command)
 
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
-        setsid();
+        setpgid(0, 0);
         dup2(null, STDIN_FILENO);
         dup2(fds[1], STDOUT_FILENO);
         dup2(fds[1], STDERR_FILENO);
         execl("/bin/sh", "sh", "-c", command, NULL);
         _exit(127);
     }
+    setpgid(job->pid, job->pid);    /* here too: a signal may come next */
     close(fds[1]);
     fcntl(fds[0], F_SETFL, O_NONBLOCK);
     job->id = id;

@@ -193,6 +193,12 @@ class Guest:
         """Run a command to its end; its output, without the last line end."""
         return self.start(command).wait(timeout, check).rstrip("\n")
 
+    def end_jobs(self):
+        """Kill what still runs here."""
+        for job in list(self.jobs.values()):
+            job.signal(9)
+            job.wait(10, check=False)
+
     def write_file(self, path, data):
         """Put a small file there; a large one should go another way."""
         self.run(": > %s" % path)

@@ -56,6 +56,7 @@ class Process:
                  stdout=None):
         self.name = os.path.basename(argv[0])
         self.log_path = log
+        self.forced = False     # end() had to kill it
         parent = os.getpid()
 
         def in_child():
@@ -104,6 +105,7 @@ class Process:
             try:
                 self.popen.wait(seconds(grace))
             except subprocess.TimeoutExpired:
+                self.forced = True
                 self.popen.kill()
                 self.popen.wait()
         for stream in (self.popen.stdin, self.popen.stdout):
@@ -111,11 +113,12 @@ class Process:
                 stream.close()
         return self.popen.returncode
 
-    def resident_kib(self):
-        """Resident memory now."""
+    def private_kib(self):
+        """Resident memory of its own now: without files and shared memory,
+        and so without a guest's memory, which qemu.py makes shared."""
         with open("/proc/%d/status" % self.pid, encoding="ascii") as file:
             for line in file:
-                if line.startswith("VmRSS:"):
+                if line.startswith("RssAnon:"):
                     return int(line.split()[1])
         raise RigError("%s has no memory; it has ended" % self.name)
 

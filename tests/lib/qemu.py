@@ -17,7 +17,7 @@ from .paths import RigError, seconds
 from .process import Process, wait_until
 
 MEMORY = 640
-KERNEL_LINE = "console=ttyS0 loglevel=6 panic=-1 mitigations=off"
+KERNEL_LINE = "console=ttyS0 loglevel=5 panic=-1 mitigations=off"
 
 ACCELERATORS = {
     "kvm": ["-accel", "kvm", "-cpu", "host"],
@@ -146,7 +146,11 @@ class Qemu:
                  "-display", "none", "-no-reboot", "-name", name]
         if machine != "none":
             argv += ACCELERATORS[accel or (accelerator() if guest else "tcg")]
-            argv += ["-m", str(memory), "-smp", "1"]
+            # Shared, so that what QEMU itself takes can be told from it.
+            argv += ["-m", str(memory), "-smp", "1",
+                     "-object", "memory-backend-memfd,id=rig-ram,share=on,"
+                     "size=%dM" % memory,
+                     "-machine", "memory-backend=rig-ram"]
         if paused:
             argv += ["-S"]
 
@@ -241,16 +245,18 @@ class Qemu:
     def close(self):
         """End it whatever state it is in.
 
-        One that has died by itself meanwhile is an error: no test may pass
-        over a crash."""
-        died = not self.process.running() and not self.expected_end
+        One that has died by itself, or does not end in order when asked
+        to, is an error: no test may pass over a crash or a hang."""
         status = self.process.end()
         self.qmp.close()
         if self.control:
             self.control.close()
-        if died:
-            raise RigError("%s died with status %d: %s" %
-                           (self.name, status, self.log().strip()))
+        if status != 0 and not self.expected_end:
+            how = "was killed: it did not end when asked to" \
+                if status == -9 and self.process.forced else \
+                "ended with status %d" % status
+            raise RigError("%s %s: %s" % (self.name, how,
+                                          self.log().strip()))
 
 
 def _boots(accel, images, deadline):

@@ -61,8 +61,10 @@ class Rig:
         self._stack = contextlib.ExitStack()
         self.folder = self._stack.enter_context(
             tempfile.TemporaryDirectory(prefix="spiceflow-"))
+        self._clients = self._stack.enter_context(contextlib.ExitStack())
         self.qemus = []
         self.clients = []
+        self.guests = []
         self._counter = 0
 
     def path(self, name):
@@ -90,6 +92,7 @@ class Rig:
         """Start a QEMU with the Linux guest, and wait until it is up."""
         qemu = self.qemu(*args, guest=paths.guest_images(variant), **options)
         guest = Guest(qemu)
+        self.guests.append(guest)
         guest.wait_ready(boot_timeout)
         return guest
 
@@ -102,20 +105,20 @@ class Rig:
         """Start the client on libspice-client-glib."""
         client = SfClient(uri or "spice+unix://" + self.socket, *options,
                           folder=self.folder, name=self._name("sfclient"))
-        self._stack.callback(client.close)
+        self._clients.callback(client.close)
         self.clients.append(client)
         return client
 
     def raw(self, address=None, **options):
         """A scripted session: its main channel, linked."""
         session = spiceclient.Session(address or self.socket, **options)
-        self._stack.callback(session.close)
+        self._clients.callback(session.close)
         return session
 
     def link(self, address=None, **options):
         """A scripted connection that has sent nothing yet."""
         link = spiceclient.Connection(address or self.socket, **options)
-        self._stack.callback(link.close)
+        self._clients.callback(link.close)
         return link
 
     def callback(self, function, *args):
@@ -139,5 +142,14 @@ class Rig:
                 text += lines
         return "\n".join(text)
 
+    def tidy(self):
+        """End clients and guests' commands, between the tests of a class."""
+        self._clients.close()
+        self.clients = []
+        for guest in self.guests:
+            if guest.qemu.process.running():
+                guest.end_jobs()
+
     def close(self):
+        self._clients.close()
         self._stack.close()

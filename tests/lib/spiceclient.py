@@ -284,6 +284,13 @@ class Connection:
         except (ConnectionError, ssl.SSLError) as error:
             raise Closed(str(error)) from None
 
+    def offer(self, data):
+        """Send what the server may refuse by closing in the middle of it."""
+        try:
+            self.send(data)
+        except Closed:
+            pass
+
     def send_slowly(self, data, piece=1, pause=0.0):
         """Send in small pieces, each a packet of its own."""
         if self.sock.family == socket.AF_INET:
