@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""QEMU, guest and clients put together for one test.
+
+A Rig owns everything that a test starts, and ends it in the reverse order.
+It is handed to each test; nothing else may be left behind by one.
+"""
+
+import contextlib
+import os
+import tempfile
+
+from . import paths, spiceclient
+from .guest import Guest
+from .qemu import Qemu
+from .sfclient import SfClient
+
+PORT = "org.example.demo.0"
+BACKENDS = ("spiceflow", "spicevmc")
+
+
+def backend():
+    """The chardev back end under test; the peer serves to prove the rig."""
+    name = os.environ.get("SPICEFLOW_TEST_BACKEND", "spiceflow")
+    if name not in BACKENDS:
+        raise paths.RigError("SPICEFLOW_TEST_BACKEND=%s: known are %s" %
+                             (name, ", ".join(BACKENDS)))
+    return name
+
+
+def server_args(socket_path, which=None):
+    """Options that make QEMU listen for SPICE clients on a UNIX socket."""
+    if (which or backend()) == "spiceflow":
+        return ["-object", "spiceflow-server,id=sf0,type=unix,path=%s" %
+                socket_path]
+    return ["-spice", "unix=on,addr=%s,disable-ticketing=on" % socket_path]
+
+
+def chardev_args(chardev_id, name, which=None):
+    """Options for one chardev; NAME as in spicevmc, or a port's name."""
+    if (which or backend()) == "spiceflow":
+        return ["-chardev", "spiceflow,id=%s,name=%s" % (chardev_id, name)]
+    kind = "spicevmc" if name in ("vdagent", "usbredir", "smartcard") \
+        else "spiceport"
+    return ["-chardev", "%s,id=%s,name=%s" % (kind, chardev_id, name)]
+
+
+def port_args(*names, which=None):
+    """A virtio-serial bus with one port for each name."""
+    args = ["-device", "virtio-serial-pci,id=vser"]
+    for number, name in enumerate(names, 1):
+        args += chardev_args("p%d" % number, name, which)
+        args += ["-device", "virtserialport,id=vp%d,chardev=p%d,name=%s" %
+                 (number, number, name)]
+    return args
+
+
+class Rig:
+    """Everything that one test has started."""
+
+    def __init__(self):
+        self._stack = contextlib.ExitStack()
+        self.folder = self._stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="spiceflow-"))
+        self._clients = self._stack.enter_context(contextlib.ExitStack())
+        self.qemus = []
+        self.clients = []
+        self.guests = []
+        self._counter = 0
+
+    def path(self, name):
+        """A path in this test's own folder."""
+        return os.path.join(self.folder, name)
+
+    def _name(self, kind):
+        self._counter += 1
+        return "%s-%d" % (kind, self._counter)
+
+    @property
+    def socket(self):
+        """Path of the SPICE server's socket, as server_args() gets it."""
+        return self.path("spice")
+
+    def qemu(self, *args, **options):
+        """Start a QEMU; see qemu.Qemu for the options."""
+        options.setdefault("name", self._name("qemu"))
+        qemu = Qemu(args, folder=self.folder, **options)
+        self._stack.callback(qemu.close)
+        self.qemus.append(qemu)
+        return qemu
+
+    def guest(self, *args, variant="base", boot_timeout=60, **options):
+        """Start a QEMU with the Linux guest, and wait until it is up."""
+        qemu = self.qemu(*args, guest=paths.guest_images(variant), **options)
+        guest = Guest(qemu)
+        self.guests.append(guest)
+        guest.wait_ready(boot_timeout)
+        return guest
+
+    def port_guest(self, *names, **options):
+        """The usual case: a server and a guest with these virtio ports."""
+        return self.guest(*server_args(self.socket),
+                          *port_args(*(names or (PORT,))), **options)
+
+    def client(self, *options, uri=None):
+        """Start the client on libspice-client-glib."""
+        client = SfClient(uri or "spice+unix://" + self.socket, *options,
+                          folder=self.folder, name=self._name("sfclient"))
+        self._clients.callback(client.close)
+        self.clients.append(client)
+        return client
+
+    def raw(self, address=None, **options):
+        """A scripted session: its main channel, linked."""
+        session = spiceclient.Session(address or self.socket, **options)
+        self._clients.callback(session.close)
+        return session
+
+    def link(self, address=None, **options):
+        """A scripted connection that has sent nothing yet."""
+        link = spiceclient.Connection(address or self.socket, **options)
+        self._clients.callback(link.close)
+        return link
+
+    def callback(self, function, *args):
+        """Something else to be done at the end."""
+        self._stack.callback(function, *args)
+
+    def report(self):
+        """What the processes said, for a test that failed."""
+        parts = []
+        for qemu in self.qemus:
+            parts += [(qemu.name, qemu.log()),
+                      (qemu.name + " console", qemu.console())]
+        for client in self.clients:
+            parts += [("client said", "\n".join(client.lines)),
+                      ("client log", client.process.log())]
+        text = []
+        for title, content in parts:
+            lines = content.strip().splitlines()[-15:]
+            if lines:
+                text.append("--- %s" % title)
+                text += lines
+        return "\n".join(text)
+
+    def tidy(self):
+        """End clients and guests' commands, between the tests of a class."""
+        self._clients.close()
+        self.clients = []
+        for guest in self.guests:
+            if guest.qemu.process.running():
+                guest.end_jobs()
+
+    def close(self):
+        self._clients.close()
+        self._stack.close()
