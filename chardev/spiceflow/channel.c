@@ -397,11 +397,13 @@ static size_t item_write_directly(SFChannel *channel, SFItem *item)
         { .iov_base = item->header, .iov_len = item->header_len },
         { .iov_base = (void *)item->data, .iov_len = item->len },
     };
+    ssize_t n;
 
     if (!QSIMPLEQ_EMPTY(&channel->items) || channel->info.tls) {
         return 0;
     }
-    return MAX(channel_writev(channel, iov, 2), 0);
+    n = channel_writev(channel, iov, 2);
+    return MAX(n, 0);
 }
 
 bool sf_channel_send_message(SFChannel *channel, uint16_t type,
@@ -554,12 +556,11 @@ static void channel_parse(SFChannel *channel, uint8_t *data, size_t len)
 static bool channel_read_some(SFChannel *channel, uint8_t *data)
 {
     g_autoptr(Error) err = NULL;
-    size_t room = READ_SIZE;
+    size_t room = channel->ops->room ? channel->ops->room(channel->opaque)
+                                     : READ_SIZE;
     ssize_t n;
 
-    if (channel->ops->room) {
-        room = MIN(room, channel->ops->room(channel->opaque));
-    }
+    room = MIN(room, READ_SIZE);
     if (room == 0) {
         channel->paused = true;
         source_clear(&channel->in_tag);

@@ -54,7 +54,8 @@ size_t sf_frontend_write(SFFrontend *frontend, const uint8_t *data, size_t len)
 
     /* Bytes for a closed port would be dropped without a word. */
     while (done < len && frontend->open && frontend->running) {
-        size_t n = MIN(qemu_chr_be_can_write(frontend->chr), len - done);
+        size_t room = qemu_chr_be_can_write(frontend->chr);
+        size_t n = MIN(room, len - done);
 
         if (n == 0) {
             break;

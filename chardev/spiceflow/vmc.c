@@ -127,7 +127,7 @@ static size_t vmc_channel_room(void *opaque)
 {
     SFVmc *vmc = opaque;
 
-    return MIN(spice_flow_client_room(vmc->flow_client), SF_MESSAGE_MAX);
+    return spice_flow_client_room(vmc->flow_client);
 }
 
 static void vmc_channel_sent(void *opaque)
