@@ -41,7 +41,8 @@ static GSource *spiceflow_add_watch(Chardev *chr, GIOCondition condition)
     SFDevice *device = &CHARDEV_SPICEFLOW(chr)->device;
 
     return sf_frontend_watch(&device->frontend,
-                             spice_flow_may_send(device->flow, 1));
+                             spice_flow_running(device->flow) &&
+                             !spice_flow_guest_waits(device->flow));
 }
 
 static void spiceflow_accept_input(Chardev *chr)

@@ -97,6 +97,7 @@ struct SpiceFlow {
 
     int64_t stopped_at;
     size_t guest_wait_len;      /* 0: the guest does not wait */
+    SpiceFlowClient *guest_wait_for;    /* the one it waits for, or any */
     bool running;
     bool closed;
     bool writing;
@@ -147,7 +148,8 @@ uint32_t flow_to_guest_clear(SpiceFlow *flow);
 uint32_t flow_to_guest_detach(SpiceFlowClient *client);
 
 /* flow-to-client.c */
-bool flow_can_place(const SpiceFlow *flow, size_t len);
+/* Whether what the guest waits for has come about. */
+bool flow_guest_can_go_on(const SpiceFlow *flow);
 void flow_client_flush(SpiceFlowClient *client);
 void flow_client_ring_push(SpiceFlowClient *client, SpiceFlowMessage *msg);
 SpiceFlowMessage *flow_ring_at(const SpiceFlowClient *client, uint32_t i);

@@ -18,7 +18,7 @@ void spice_flow_info(const SpiceFlow *flow, SpiceFlowInfo *info)
 {
     *info = flow->count;
     info->running = flow->running;
-    info->guest_waits = flow->guest_wait_len != 0;
+    info->guest_waits = spice_flow_guest_waits(flow);
     info->clients = flow->num_live;
     info->self_tokens = flow->self_tokens;
     info->pool_bytes = flow->pool_bytes;
@@ -510,6 +510,7 @@ bool spice_flow_restore(SpiceFlow *flow, const SpiceFlowSaved *saved,
     flow_clients_forget(flow);
     flow->stopped_at = now;
     flow->guest_wait_len = 0;
+    flow->guest_wait_for = NULL;
     flow->self_tokens = saved->self_tokens;
     flow->torn = saved->torn;
     for (uint32_t i = saved->num_clients; i-- > 0;) {

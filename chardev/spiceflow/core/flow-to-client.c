@@ -168,7 +168,7 @@ static void client_offer(SpiceFlowClient *client, SpiceFlowMessage *msg)
 }
 
 /* Whether a message of the guest's can be handed out now. */
-bool flow_can_place(const SpiceFlow *flow, size_t len)
+static bool flow_can_place(const SpiceFlow *flow, size_t len)
 {
     if (!flow->running || flow->sending) {
         return false;
@@ -186,12 +186,26 @@ bool flow_can_place(const SpiceFlow *flow, size_t len)
     return false;
 }
 
-static void guest_waits(SpiceFlow *flow, size_t len)
+static bool client_can_place(const SpiceFlowClient *client, size_t len)
+{
+    return client->flow->running && !client->flow->sending &&
+           (!client_live(client) || client_fits(client, len));
+}
+
+bool flow_guest_can_go_on(const SpiceFlow *flow)
+{
+    return flow->guest_wait_for ?
+           client_can_place(flow->guest_wait_for, flow->guest_wait_len) :
+           flow_can_place(flow, flow->guest_wait_len);
+}
+
+static void guest_waits(SpiceFlow *flow, SpiceFlowClient *client, size_t len)
 {
     if (!flow->guest_wait_len) {
         flow_event(flow, SPICE_FLOW_EV_GUEST_WAIT, NULL, 0);
     }
     flow->guest_wait_len = len;
+    flow->guest_wait_for = client;
 }
 
 bool spice_flow_may_send(SpiceFlow *flow, size_t len)
@@ -199,8 +213,22 @@ bool spice_flow_may_send(SpiceFlow *flow, size_t len)
     if (flow_can_place(flow, len)) {
         return true;
     }
-    guest_waits(flow, MAX(len, 1));
+    guest_waits(flow, NULL, MAX(len, 1));
     return false;
+}
+
+bool spice_flow_may_send_to(SpiceFlowClient *client, size_t len)
+{
+    if (client_can_place(client, len)) {
+        return true;
+    }
+    guest_waits(client->flow, client, MAX(len, 1));
+    return false;
+}
+
+bool spice_flow_guest_waits(const SpiceFlow *flow)
+{
+    return flow->guest_wait_len != 0;
 }
 
 static void count_taken(SpiceFlow *flow, size_t len)
@@ -292,7 +320,7 @@ size_t spice_flow_send_stream(SpiceFlow *flow, const void *data, size_t len)
         size_t n = MIN(len - done, stream_room(flow));
 
         if (n == 0) {
-            guest_waits(flow, STREAM_STEP);
+            guest_waits(flow, NULL, STREAM_STEP);
             break;
         }
         spice_flow_send(flow, p + done, n);

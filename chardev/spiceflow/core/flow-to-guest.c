@@ -472,9 +472,14 @@ static void server_write(SpiceFlow *flow, const SpiceFlowBuffer *buffer,
     to_guest_go(flow, msg);
 }
 
+bool spice_flow_server_may_write(const SpiceFlow *flow)
+{
+    return flow->self_tokens > 0;
+}
+
 bool spice_flow_server_write(SpiceFlow *flow, const SpiceFlowBuffer *buffer)
 {
-    if (flow->self_tokens == 0) {
+    if (!spice_flow_server_may_write(flow)) {
         return false;
     }
     flow->self_tokens--;

@@ -141,6 +141,7 @@ void flow_free_if_done(SpiceFlow *flow)
 static void flow_wake(SpiceFlow *flow)
 {
     flow->guest_wait_len = 0;
+    flow->guest_wait_for = NULL;
     flow_event(flow, SPICE_FLOW_EV_GUEST_WAKE, NULL, 0);
     if (flow->ops->wake) {
         flow->ops->wake(flow->opaque);
@@ -149,7 +150,7 @@ static void flow_wake(SpiceFlow *flow)
 
 static void flow_wake_if_due(SpiceFlow *flow)
 {
-    if (flow->guest_wait_len && flow_can_place(flow, flow->guest_wait_len)) {
+    if (flow->guest_wait_len && flow_guest_can_go_on(flow)) {
         flow_wake(flow);
     }
 }
@@ -162,6 +163,9 @@ static void free_gone_clients(SpiceFlow *flow)
         next = l->next;
         if (client->gone) {
             g_queue_unlink(&flow->clients, l);
+            if (flow->guest_wait_for == client) {
+                flow->guest_wait_for = NULL;
+            }
             g_free(client->ring.slot);
             g_free(client);
         }
@@ -356,6 +360,7 @@ void spice_flow_close(SpiceFlow *flow)
     flow->ops = &no_ops;
     flow->running = false;
     flow->guest_wait_len = 0;
+    flow->guest_wait_for = NULL;
     flow_clients_forget(flow);
     flow->closed = true;
     flow_leave(flow);

@@ -357,6 +357,14 @@ void spice_flow_settle(SpiceFlow *flow);
 bool spice_flow_server_write(SpiceFlow *flow, const SpiceFlowBuffer *buffer);
 
 /**
+ * spice_flow_server_may_write: whether there is a self token.
+ * @flow: the machine
+ *
+ * Returns: true when spice_flow_server_write() would take a buffer.
+ */
+bool spice_flow_server_may_write(const SpiceFlow *flow);
+
+/**
  * spice_flow_server_write_unpaid: likewise without a token, for the rare
  * message that must not be refused.  One that is queued already is not queued
  * again, so that clients who come and go while the guest sleeps add nothing.
@@ -388,6 +396,12 @@ void spice_flow_guest_ready(SpiceFlow *flow);
 bool spice_flow_may_send(SpiceFlow *flow, size_t len);
 
 /**
+ * spice_flow_guest_waits: whether the guest was refused and not woken since.
+ * @flow: the machine
+ */
+bool spice_flow_guest_waits(const SpiceFlow *flow);
+
+/**
  * spice_flow_send: a message of the guest's for every client.
  * @flow: the machine
  * @data: borrowed for the duration of the call
@@ -396,6 +410,19 @@ bool spice_flow_may_send(SpiceFlow *flow, size_t len);
  * Returns: false when spice_flow_may_send() says no.
  */
 bool spice_flow_send(SpiceFlow *flow, const void *data, size_t len);
+
+/**
+ * spice_flow_may_send_to: whether a message of the guest's for one client
+ * alone can be placed now.  It may wait for send tokens: a client that keeps
+ * the others waiting like this is timed.
+ * @client: the client
+ * @len: the message's bytes
+ *
+ * Returns: true when the device runs and the client's budget allows it, or the
+ * client is on its way out (then it is discarded).  After false the wake op
+ * tells when to ask again.
+ */
+bool spice_flow_may_send_to(SpiceFlowClient *client, size_t len);
 
 /**
  * spice_flow_send_to: a message of the guest's for one client alone.  Queued
