@@ -53,8 +53,9 @@ typedef struct SFItem {
     QSIMPLEQ_ENTRY(SFItem) next;
     uint8_t header[SPICE_FLOW_HEADER_MAX];
     size_t header_len;
-    GByteArray *body;           /* of the server's own, or NULL */
-    SpiceFlowMessage *msg;      /* of the flow machine, or NULL */
+    GByteArray *body;           /* where the data lies, or NULL */
+    SpiceFlowMessage *msg;      /* likewise */
+    bool counts;                /* of the flow machine: reported as sent */
     const uint8_t *data;
     size_t len;
 } SFItem;
@@ -212,15 +213,15 @@ static size_t item_size(const SFItem *item)
 static void item_pop(SFChannel *channel)
 {
     SFItem *item = QSIMPLEQ_FIRST(&channel->items);
-    bool kept = item->msg != NULL;
+    bool counts = item->counts;
 
     QSIMPLEQ_REMOVE_HEAD(&channel->items, next);
     channel->queued -= item_size(item);
-    if (!kept) {
+    if (!counts) {
         channel->control -= item_size(item);
     }
     item_free(item);
-    if (kept && channel->ops->sent && !channel->closed) {
+    if (counts && channel->ops->sent && !channel->closed) {
         channel->ops->sent(channel->opaque);
     }
 }
@@ -348,13 +349,13 @@ static void channel_flush(SFChannel *channel)
     }
 }
 
-static SFItem *item_new(SFChannel *channel, uint16_t type, size_t len)
+static SFItem item_direct(SFChannel *channel, uint16_t type,
+                          const uint8_t *data, size_t len)
 {
-    SFItem *item = g_new0(SFItem, 1);
+    SFItem item = { .data = data, .len = len };
 
-    item->len = len;
-    item->header_len = spice_flow_header_encode(item->header, channel->mini,
-                                                ++channel->serial, type, len);
+    item.header_len = spice_flow_header_encode(item.header, channel->mini,
+                                               ++channel->serial, type, len);
     return item;
 }
 
@@ -362,7 +363,7 @@ static void item_queue(SFChannel *channel, SFItem *item)
 {
     QSIMPLEQ_INSERT_TAIL(&channel->items, item, next);
     channel->queued += item_size(item);
-    if (!item->msg) {
+    if (!item->counts) {
         channel->control += item_size(item);
     }
 }
@@ -377,9 +378,10 @@ void sf_channel_send(SFChannel *channel, uint16_t type, GByteArray *body)
         }
         return;
     }
-    item = item_new(channel, type, body ? body->len : 0);
+    item = g_new0(SFItem, 1);
+    *item = item_direct(channel, type, body ? body->data : NULL,
+                        body ? body->len : 0);
     item->body = body;
-    item->data = body ? body->data : NULL;
     item_queue(channel, item);
     trace_spiceflow_channel_send(channel->info.mess.channel_type,
                                  channel->info.mess.channel_id, type,
@@ -406,27 +408,20 @@ static size_t item_write_directly(SFChannel *channel, SFItem *item)
     return MAX(n, 0);
 }
 
-bool sf_channel_send_message(SFChannel *channel, uint16_t type,
-                             SpiceFlowMessage *msg)
+/* Send now what can be; returns whether it is all out.  What is not gets
+ * queued, with its bytes made its own by @keep. */
+static bool item_send(SFChannel *channel, SFItem *direct,
+                      void (*keep)(SFItem *item))
 {
-    SFItem direct = { 0 }, *item;
-    size_t done;
+    size_t done = item_write_directly(channel, direct);
+    SFItem *item;
 
-    if (sf_channel_closed(channel)) {
+    if (done == item_size(direct) || channel->failed) {
         return true;
     }
-    direct.data = spice_flow_message_data(msg, &direct.len);
-    direct.header_len = spice_flow_header_encode(direct.header, channel->mini,
-                                                 ++channel->serial, type,
-                                                 direct.len);
-    done = item_write_directly(channel, &direct);
-    if (done == item_size(&direct) || channel->failed) {
-        return true;
-    }
-
-    item = g_memdup2(&direct, sizeof(direct));
-    item->msg = spice_flow_message_keep(msg);
-    item->data = spice_flow_message_data(msg, &item->len);
+    item = g_memdup2(direct, sizeof(*direct));
+    item->counts = true;
+    keep(item);
     item_queue(channel, item);
     if (QSIMPLEQ_FIRST(&channel->items) == item) {
         channel->items_offset = done;
@@ -438,6 +433,48 @@ bool sf_channel_send_message(SFChannel *channel, uint16_t type,
                                                  NULL);
     }
     return false;
+}
+
+static void keep_message(SFItem *item)
+{
+    spice_flow_message_keep(item->msg);
+    item->data = spice_flow_message_data(item->msg, &item->len);
+}
+
+bool sf_channel_send_message(SFChannel *channel, uint16_t type,
+                             SpiceFlowMessage *msg)
+{
+    const uint8_t *data;
+    SFItem direct;
+    size_t len;
+
+    if (sf_channel_closed(channel)) {
+        return true;
+    }
+    data = spice_flow_message_data(msg, &len);
+    direct = item_direct(channel, type, data, len);
+    direct.msg = msg;
+    return item_send(channel, &direct, keep_message);
+}
+
+static void keep_body(SFItem *item)
+{
+    g_byte_array_ref(item->body);
+}
+
+bool sf_channel_send_encoded(SFChannel *channel, uint16_t type,
+                             GByteArray *body)
+{
+    bool out = true;
+    SFItem direct;
+
+    if (!sf_channel_closed(channel)) {
+        direct = item_direct(channel, type, body->data, body->len);
+        direct.body = body;
+        out = item_send(channel, &direct, keep_body);
+    }
+    g_byte_array_unref(body);
+    return out;
 }
 
 /*

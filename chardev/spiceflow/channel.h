@@ -32,7 +32,7 @@ typedef enum {
  * @header: decides on a message by type and size.  Sizes must be checked here:
  *   the body is gathered as it comes, but up to @size.  Not called for the
  *   messages that every channel has, except those of a migration.
- * @message: a gathered message
+ * @message: a gathered message; may be changed in place
  * @stream: the next bytes of a body; may be changed in place, and stay valid
  *   until @received.  Optional.
  * @received: all that was read is handed over.  Optional.
@@ -44,8 +44,7 @@ typedef enum {
  */
 typedef struct SFChannelOps {
     SFBody (*header)(void *opaque, uint16_t type, uint32_t size);
-    void (*message)(void *opaque, uint16_t type, const uint8_t *data,
-                    size_t len);
+    void (*message)(void *opaque, uint16_t type, uint8_t *data, size_t len);
     void (*stream)(void *opaque, uint16_t type, uint8_t *data, size_t len);
     void (*received)(void *opaque);
     size_t (*room)(void *opaque);
@@ -122,6 +121,18 @@ void sf_channel_send(SFChannel *channel, uint16_t type, GByteArray *body);
  */
 bool sf_channel_send_message(SFChannel *channel, uint16_t type,
                              SpiceFlowMessage *msg);
+
+/**
+ * sf_channel_send_encoded: send what a message of the flow machine was turned
+ * into.
+ * @channel: the channel
+ * @type: message type
+ * @body: its bytes, taken over
+ *
+ * Returns: as sf_channel_send_message().
+ */
+bool sf_channel_send_encoded(SFChannel *channel, uint16_t type,
+                             GByteArray *body);
 
 /**
  * sf_channel_room: SFChannelOps.room is worth asking again.

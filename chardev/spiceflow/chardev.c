@@ -187,8 +187,8 @@ static QDict *flow_dict(SFDevice *device)
     spice_flow_info(device->flow, &info);
     spice_flow_client_foreach(device->flow, flow_client, clients);
     qdict_put_str(dict, "name", device->name);
-    qdict_put_int(dict, "channel-type", device->type);
-    qdict_put_int(dict, "channel-id", device->id);
+    qdict_put_int(dict, "channel-type", device->endpoint.type);
+    qdict_put_int(dict, "channel-id", device->endpoint.id);
     qdict_put_bool(dict, "running", info.running);
     qdict_put_bool(dict, "guest-open", device->fe_open);
     qdict_put_bool(dict, "guest-waits", info.guest_waits);

@@ -42,12 +42,18 @@ static void client_keepalive(void *opaque)
 SFClient *sf_client_new(SFServer *server, uint32_t id, SFChannel *main)
 {
     SFClient *client = g_new0(SFClient, 1);
+    SFEndpoint *endpoint;
 
     client->server = server;
     client->id = id;
     client->main = sf_channel_ref(main);
     QTAILQ_INSERT_TAIL(&server->clients, client, next);
     server->num_clients++;
+    QTAILQ_FOREACH(endpoint, &server->endpoints, next) {
+        if (endpoint->ops->client_new) {
+            endpoint->ops->client_new(endpoint, client);
+        }
+    }
     trace_spiceflow_client_new(id, sf_channel_info(main)->peer);
     sf_main_channel_start(client);
     if (!sf_channel_info(main)->local) {
@@ -62,7 +68,7 @@ SFClient *sf_client_new(SFServer *server, uint32_t id, SFChannel *main)
 void sf_client_remove(SFClient *client, const char *why)
 {
     SFServer *server = client->server;
-    SFDevice *device, *next;
+    SFEndpoint *endpoint, *next;
 
     if (client->removing) {
         return;
@@ -71,8 +77,8 @@ void sf_client_remove(SFClient *client, const char *why)
     trace_spiceflow_client_remove(client->id, why);
     QTAILQ_REMOVE(&server->clients, client, next);
     server->num_clients--;
-    QTAILQ_FOREACH_SAFE(device, &server->devices, next, next) {
-        device->ops->client_gone(device, client);
+    QTAILQ_FOREACH_SAFE(endpoint, &server->endpoints, next, next) {
+        endpoint->ops->client_gone(endpoint, client);
     }
     timer_free(client->keepalive);
     sf_channel_close(client->main, why);

@@ -20,6 +20,7 @@ typedef struct SFServer SFServer;
  * @removing: it is on its way out
  * @keepalive: looks after a peer that vanished, on TCP
  * @pings: how many were sent
+ * @agent_window: client tokens toward the agent that it was told last
  * @agent: the agent's state of the client, owned by the agent device
  */
 typedef struct SFClient {
@@ -30,6 +31,7 @@ typedef struct SFClient {
     bool removing;
     QEMUTimer *keepalive;
     uint32_t pings;
+    uint32_t agent_window;
     void *agent;
     QTAILQ_ENTRY(SFClient) next;
 } SFClient;
@@ -73,5 +75,25 @@ void sf_main_channel_start(SFClient *client);
  * @channel: the channel
  */
 void sf_main_channel_add(SFClient *client, SpiceFlowChannelId channel);
+
+/**
+ * sf_main_channel_agent_connected: tell a client that the guest's agent is
+ * there, and its new window if it understands that.
+ * @client: the client
+ */
+void sf_main_channel_agent_connected(SFClient *client);
+
+/**
+ * sf_main_channel_agent_disconnected: tell a client that the agent is gone.
+ * @client: the client
+ */
+void sf_main_channel_agent_disconnected(SFClient *client);
+
+/**
+ * sf_main_channel_agent_tokens: tell a client that it may send more.
+ * @client: the client
+ * @n: messages
+ */
+void sf_main_channel_agent_tokens(SFClient *client, uint32_t n);
 
 #endif

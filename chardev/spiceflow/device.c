@@ -120,6 +120,14 @@ static void device_run_state(void *opaque, bool running, RunState state)
 
 const SFKind *sf_device_kind(const char *name, uint8_t *type)
 {
+    if (strcmp(name, "vdagent") == 0) {
+        *type = SPICE_CHANNEL_MAIN;
+        return &sf_agent_kind;
+    }
+    if (strcmp(name, "smartcard") == 0) {
+        *type = SPICE_CHANNEL_SMARTCARD;
+        return &sf_card_kind;
+    }
     if (strcmp(name, "usbredir") == 0) {
         *type = SPICE_CHANNEL_USBREDIR;
     } else if (strcmp(name, "org.spice-space.webdav.0") == 0) {
@@ -132,22 +140,29 @@ const SFKind *sf_device_kind(const char *name, uint8_t *type)
 
 bool sf_device_init(SFDevice *device, Error **errp)
 {
-    device->kind = sf_device_kind(device->name, &device->type);
-    device->ops = device->kind->device_ops;
+    device->kind = sf_device_kind(device->name, &device->endpoint.type);
+    device->endpoint.ops = device->kind->endpoint_ops;
+    QTAILQ_INSERT_TAIL(&device->server->devices, device, next);
     device->stall_timer = timer_new_ms(QEMU_CLOCK_REALTIME, device_tick,
                                        device);
-    if (!device->kind->init(device, errp) ||
-        !sf_server_add_device(device->server, device, errp)) {
+    if (!device->kind->init(device, errp)) {
         return false;
     }
-    device->registered = true;
+    if (device->endpoint.ops) {
+        if (!sf_server_add_endpoint(device->server, &device->endpoint, errp)) {
+            error_prepend(errp, "chardev '%s': ", device->label);
+            return false;
+        }
+        device->registered = true;
+    }
     device->run_state =
         qemu_add_vm_change_state_handler_prio(device_run_state, device,
                                               RUN_STATE_PRIORITY);
     if (runstate_is_running()) {
         device_run_state(device, true, RUN_STATE_RUNNING);
     }
-    trace_spiceflow_device_init(device->label, device->type, device->id);
+    trace_spiceflow_device_init(device->label, device->endpoint.type,
+                                device->endpoint.id);
     return true;
 }
 
@@ -157,10 +172,11 @@ void sf_device_cleanup(SFDevice *device)
         qemu_del_vm_change_state_handler(device->run_state);
     }
     if (device->registered) {
-        sf_server_remove_device(device->server, device);
+        sf_server_remove_endpoint(device->server, &device->endpoint);
     }
     if (device->kind) {
         device->kind->cleanup(device);
+        QTAILQ_REMOVE(&device->server->devices, device, next);
     }
     spice_flow_close(device->flow);
     timer_free(device->stall_timer);

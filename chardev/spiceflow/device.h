@@ -13,14 +13,14 @@ typedef struct SFKind SFKind;
 
 /**
  * struct SFKind: one of agent, vmc (usbredir and ports) and smart card.
- * @device_ops: for the server
+ * @endpoint_ops: of the device's own endpoint, or NULL when it has none
  * @init: make the flow machine; false with @errp set
  * @cleanup: the device goes: everything that @init made goes too
  * @write: ChardevClass.chr_write, while a client is there or not
  * @set_fe_open: the guest opened or closed its side.  Optional
  */
 struct SFKind {
-    const SFDeviceOps *device_ops;
+    const SFEndpointOps *endpoint_ops;
     bool (*init)(SFDevice *device, Error **errp);
     void (*cleanup)(SFDevice *device);
     size_t (*write)(SFDevice *device, const uint8_t *buf, size_t len);
@@ -29,13 +29,11 @@ struct SFKind {
 
 /**
  * struct SFDevice: one device, embedded in the chardev.
- * @ops: of its kind, for the server
- * @agent_ops: likewise for the main channel; only of the agent
+ * @endpoint: its channel; not of a smart card, those share one
+ * @agent_ops: for the main channel; only of the agent
  * @kind: its kind
  * @label: the chardev's id
  * @name: the chardev's name option
- * @type: SPICE_CHANNEL_* of its channel
- * @id: number among the channels of that type
  * @queue_size: bytes that may wait per direction and client
  * @frontend: the QEMU frontend behind it
  * @flow: the flow machine
@@ -43,13 +41,11 @@ struct SFKind {
  * @priv: of the kind
  */
 struct SFDevice {
-    const SFDeviceOps *ops;
+    SFEndpoint endpoint;
     const SFAgentOps *agent_ops;
     const SFKind *kind;
     const char *label;
     char *name;
-    uint8_t type;
-    uint8_t id;
     uint64_t queue_size;
     SFServer *server;
     SFFrontend frontend;
@@ -62,6 +58,8 @@ struct SFDevice {
     QTAILQ_ENTRY(SFDevice) next;
 };
 
+extern const SFKind sf_agent_kind;
+extern const SFKind sf_card_kind;
 extern const SFKind sf_vmc_kind;
 
 /* Bytes of the largest buffer to the guest, and message to a client. */

@@ -196,8 +196,8 @@ static void link_done_device(SFLink *link)
 {
     g_autoptr(SFChannel) channel = NULL;
     SFServer *server = link->server;
-    SFDevice *device = sf_server_device(server, link->mess.channel_type,
-                                        link->mess.channel_id);
+    SFEndpoint *endpoint = sf_server_endpoint(server, link->mess.channel_type,
+                                              link->mess.channel_id);
     SFClient *client = sf_server_client(server, link->mess.connection_id);
     uint32_t result;
 
@@ -206,10 +206,10 @@ static void link_done_device(SFLink *link)
                   "no client has this connection id");
         return;
     }
-    result = device ? device->ops->may_open(device, client)
-                    : SPICE_LINK_ERR_CHANNEL_NOT_AVAILABLE;
+    result = endpoint ? endpoint->ops->may_open(endpoint, client)
+                      : SPICE_LINK_ERR_CHANNEL_NOT_AVAILABLE;
     if (result != SPICE_LINK_ERR_OK) {
-        link_deny(link, result, "the device is not free");
+        link_deny(link, result, "the channel is not free");
         return;
     }
     if (!link_send_result(link, SPICE_LINK_ERR_OK)) {
@@ -218,7 +218,7 @@ static void link_done_device(SFLink *link)
     }
     channel = link_channel(link);
     link_detach(link);
-    device->ops->open(device, client, channel);
+    endpoint->ops->open(endpoint, client, channel);
 }
 
 /*
@@ -275,7 +275,8 @@ static void link_mess(SFLink *link)
     SFServer *server = link->server;
     uint32_t error = spice_flow_link_mess_decode(link->in, link->have,
                                                  &link->mess);
-    SFDevice *device;
+    SFChannelInfo info = { .local = link->local };
+    SFEndpoint *endpoint;
 
     if (error != SPICE_LINK_ERR_OK) {
         link_refuse(link, error, "malformed link message");
@@ -292,18 +293,14 @@ static void link_mess(SFLink *link)
                          BIT(SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS));
         return;
     }
-    device = sf_server_device(server, link->mess.channel_type,
-                              link->mess.channel_id);
-    if (!device) {
+    endpoint = sf_server_endpoint(server, link->mess.channel_type,
+                                  link->mess.channel_id);
+    if (!endpoint) {
         link_refuse(link, SPICE_LINK_ERR_CHANNEL_NOT_AVAILABLE,
                     "no such channel");
         return;
     }
-    {
-        SFChannelInfo info = { .local = link->local, .mess = link->mess };
-
-        link_reply(link, device->ops->channel_caps(device, &info));
-    }
+    link_reply(link, endpoint->ops->channel_caps(endpoint, &info));
 }
 
 static void link_header(SFLink *link)

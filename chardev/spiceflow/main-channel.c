@@ -41,12 +41,12 @@ static void main_attach_channels(SFClient *client)
 {
     g_autoptr(GArray) list = g_array_new(false, false,
                                          sizeof(SpiceFlowChannelId));
-    SFDevice *device;
+    SFEndpoint *endpoint;
 
-    QTAILQ_FOREACH(device, &client->server->devices, next) {
-        SpiceFlowChannelId channel = { device->type, device->id };
+    QTAILQ_FOREACH(endpoint, &client->server->endpoints, next) {
+        SpiceFlowChannelId channel = { endpoint->type, endpoint->id };
 
-        if (device->type != SPICE_CHANNEL_MAIN) {
+        if (endpoint->type != SPICE_CHANNEL_MAIN) {
             g_array_append_val(list, channel);
         }
     }
@@ -62,6 +62,37 @@ void sf_main_channel_add(SFClient *client, SpiceFlowChannelId channel)
         g_array_append_val(list, channel);
         main_send_list(client, list);
     }
+}
+
+void sf_main_channel_agent_connected(SFClient *client)
+{
+    GByteArray *body;
+
+    if (!(sf_channel_info(client->main)->mess.channel_caps &
+          BIT(SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS))) {
+        sf_channel_send(client->main, SPICE_MSG_MAIN_AGENT_CONNECTED, NULL);
+        return;
+    }
+    client->agent_window = client->server->agent_window;
+    body = g_byte_array_new();
+    spice_flow_wire_u32(body, client->agent_window);
+    sf_channel_send(client->main, SPICE_MSG_MAIN_AGENT_CONNECTED_TOKENS, body);
+}
+
+void sf_main_channel_agent_disconnected(SFClient *client)
+{
+    GByteArray *body = g_byte_array_new();
+
+    spice_flow_wire_u32(body, SPICE_LINK_ERR_OK);
+    sf_channel_send(client->main, SPICE_MSG_MAIN_AGENT_DISCONNECTED, body);
+}
+
+void sf_main_channel_agent_tokens(SFClient *client, uint32_t n)
+{
+    GByteArray *body = g_byte_array_new();
+
+    spice_flow_wire_u32(body, n);
+    sf_channel_send(client->main, SPICE_MSG_MAIN_AGENT_TOKEN, body);
 }
 
 static void main_send_mouse_mode(SFClient *client)
@@ -112,7 +143,7 @@ static SFBody main_header(void *opaque, uint16_t type, uint32_t size)
     }
 }
 
-static void main_message(void *opaque, uint16_t type, const uint8_t *data,
+static void main_message(void *opaque, uint16_t type, uint8_t *data,
                          size_t len)
 {
     SFClient *client = opaque;
@@ -187,6 +218,7 @@ void sf_main_channel_start(SFClient *client)
     };
     GByteArray *body = g_byte_array_new();
 
+    client->agent_window = init.agent_tokens;
     spice_flow_main_init_encode(body, &init);
     sf_channel_send(client->main, SPICE_MSG_MAIN_INIT, body);
     if (sf_channel_info(client->main)->mess.channel_caps &

@@ -47,50 +47,55 @@ SFClient *sf_server_client(SFServer *server, uint32_t id)
     return NULL;
 }
 
-SFDevice *sf_server_device(SFServer *server, uint8_t type, uint8_t id)
+SFEndpoint *sf_server_endpoint(SFServer *server, uint8_t type, uint8_t id)
 {
-    SFDevice *device;
+    SFEndpoint *endpoint;
 
-    QTAILQ_FOREACH(device, &server->devices, next) {
-        if (device->type == type && device->id == id) {
-            return device;
+    QTAILQ_FOREACH(endpoint, &server->endpoints, next) {
+        if (endpoint->type == type && endpoint->id == id) {
+            return endpoint;
         }
     }
     return NULL;
 }
 
-static bool choose_id(SFServer *server, SFDevice *device)
+static bool choose_id(SFServer *server, SFEndpoint *endpoint)
 {
     for (unsigned id = 0; id <= UINT8_MAX; id++) {
-        if (!sf_server_device(server, device->type, id)) {
-            device->id = id;
+        if (!sf_server_endpoint(server, endpoint->type, id)) {
+            endpoint->id = id;
             return true;
         }
     }
     return false;
 }
 
-bool sf_server_add_device(SFServer *server, SFDevice *device, Error **errp)
+bool sf_server_add_endpoint(SFServer *server, SFEndpoint *endpoint,
+                            Error **errp)
 {
     SpiceFlowChannelId channel;
     SFClient *client;
 
-    if (!choose_id(server, device)) {
-        error_setg(errp, "chardev '%s': the server has 256 devices of this "
-                   "kind already", device->label);
+    if (!choose_id(server, endpoint)) {
+        error_setg(errp, "the server has 256 channels of this kind already");
         return false;
     }
-    QTAILQ_INSERT_TAIL(&server->devices, device, next);
-    channel = (SpiceFlowChannelId) { device->type, device->id };
+    QTAILQ_INSERT_TAIL(&server->endpoints, endpoint, next);
+    channel = (SpiceFlowChannelId) { endpoint->type, endpoint->id };
     QTAILQ_FOREACH(client, &server->clients, next) {
-        sf_main_channel_add(client, channel);
+        if (endpoint->ops->client_new) {
+            endpoint->ops->client_new(endpoint, client);
+        }
+        if (endpoint->type != SPICE_CHANNEL_MAIN) {
+            sf_main_channel_add(client, channel);
+        }
     }
     return true;
 }
 
-void sf_server_remove_device(SFServer *server, SFDevice *device)
+void sf_server_remove_endpoint(SFServer *server, SFEndpoint *endpoint)
 {
-    QTAILQ_REMOVE(&server->devices, device, next);
+    QTAILQ_REMOVE(&server->endpoints, endpoint, next);
 }
 
 uint32_t sf_server_admit(SFServer *server)
@@ -298,6 +303,7 @@ static void server_init(Object *obj)
 
     QTAILQ_INIT(&server->links);
     QTAILQ_INIT(&server->clients);
+    QTAILQ_INIT(&server->endpoints);
     QTAILQ_INIT(&server->devices);
     server->max_clients = 1;
     server->agent_window = 64;

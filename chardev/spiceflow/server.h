@@ -17,32 +17,48 @@
 OBJECT_DECLARE_SIMPLE_TYPE(SFServer, SPICEFLOW_SERVER)
 
 typedef struct SFDevice SFDevice;
+typedef struct SFEndpoint SFEndpoint;
 typedef struct SFLink SFLink;
 
 /**
- * struct SFDeviceOps: what the server side asks of a device that clients can
- * open a channel to.
+ * struct SFEndpointOps: what the server side asks of something that clients
+ * have to do with.  The first three only of what they can open a channel to.
  * @channel_caps: the channel's capabilities, told in the link reply
  * @may_open: SPICE_LINK_ERR_OK, or why this client can not have a channel now
  * @open: a channel has passed its link phase: sf_channel_set_ops() is due, and
  *   a reference if it is to stay
- * @client_gone: the client leaves; whatever the device holds of it goes
+ * @client_gone: the client leaves; whatever is held of it goes
  * @client_new: a client has come, before it is told anything.  Optional
  */
-typedef struct SFDeviceOps {
-    uint32_t (*channel_caps)(SFDevice *device, const SFChannelInfo *info);
-    uint32_t (*may_open)(SFDevice *device, SFClient *client);
-    void (*open)(SFDevice *device, SFClient *client, SFChannel *channel);
-    void (*client_gone)(SFDevice *device, SFClient *client);
-    void (*client_new)(SFDevice *device, SFClient *client);
-} SFDeviceOps;
+typedef struct SFEndpointOps {
+    uint32_t (*channel_caps)(SFEndpoint *endpoint, const SFChannelInfo *info);
+    uint32_t (*may_open)(SFEndpoint *endpoint, SFClient *client);
+    void (*open)(SFEndpoint *endpoint, SFClient *client, SFChannel *channel);
+    void (*client_gone)(SFEndpoint *endpoint, SFClient *client);
+    void (*client_new)(SFEndpoint *endpoint, SFClient *client);
+} SFEndpointOps;
+
+/**
+ * struct SFEndpoint: a channel that clients can open, or with the main
+ * channel's type the agent, which has none of its own.
+ * @ops: of its kind
+ * @type: SPICE_CHANNEL_*
+ * @id: number among the channels of that type; chosen when it is added
+ */
+struct SFEndpoint {
+    const SFEndpointOps *ops;
+    uint8_t type;
+    uint8_t id;
+    QTAILQ_ENTRY(SFEndpoint) next;
+};
 
 /**
  * struct SFAgentOps: what the main channel asks of the agent's device.
  * @connected: whether the guest's agent is there
  * @start: SPICE_MSGC_MAIN_AGENT_START
  * @tokens: SPICE_MSGC_MAIN_AGENT_TOKEN
- * @begin: the header of SPICE_MSGC_MAIN_AGENT_DATA
+ * @begin: the header of SPICE_MSGC_MAIN_AGENT_DATA; false when the client is
+ *   on its way out
  * @data: SPICE_MSGC_MAIN_AGENT_DATA
  * @received: all that was read is handed over
  * @sent: the oldest message kept by the main channel is out
@@ -53,7 +69,7 @@ typedef struct SFAgentOps {
     void (*start)(SFDevice *device, SFClient *client, uint32_t tokens);
     void (*tokens)(SFDevice *device, SFClient *client, uint32_t n);
     bool (*begin)(SFDevice *device, SFClient *client);
-    void (*data)(SFDevice *device, SFClient *client, const uint8_t *data,
+    void (*data)(SFDevice *device, SFClient *client, uint8_t *data,
                  size_t len);
     void (*received)(SFDevice *device, SFClient *client);
     void (*sent)(SFDevice *device, SFClient *client);
@@ -66,7 +82,10 @@ typedef struct SFAgentOps {
  * @listener: NULL until complete
  * @tls_creds: NULL for none
  * @key: for passwords
+ * @endpoints: what clients can open
+ * @devices: the chardevs
  * @agent: the agent's device, or NULL
+ * @cards: what the smart-card devices share, or NULL
  * @links: connections in their link phase, oldest first
  */
 struct SFServer {
@@ -93,8 +112,10 @@ struct SFServer {
     uint32_t num_links;
     QTAILQ_HEAD(, SFClient) clients;
     uint32_t num_clients;
+    QTAILQ_HEAD(, SFEndpoint) endpoints;
     QTAILQ_HEAD(, SFDevice) devices;
     SFDevice *agent;
+    struct SFCards *cards;
 
     uint64_t links_accepted;
     uint64_t links_failed;
@@ -110,21 +131,23 @@ struct SFServer {
 SFServer *sf_server_find(const char *id, Error **errp);
 
 /**
- * sf_server_add_device: register a device; clients are told of its channel.
+ * sf_server_add_endpoint: register a channel; clients are told of it.
  * @server: the server
- * @device: with ops, type and label set; its id is chosen here
+ * @endpoint: with ops and type set
  * @errp: pointer to a NULL-initialized error object
  *
  * Returns: false when there can be no more of its type.
  */
-bool sf_server_add_device(SFServer *server, SFDevice *device, Error **errp);
+bool sf_server_add_endpoint(SFServer *server, SFEndpoint *endpoint,
+                            Error **errp);
 
 /**
- * sf_server_remove_device: the opposite.  The device drops its clients itself.
+ * sf_server_remove_endpoint: the opposite.  Whoever owns it drops its clients
+ * itself.
  * @server: the server
- * @device: the device
+ * @endpoint: the endpoint
  */
-void sf_server_remove_device(SFServer *server, SFDevice *device);
+void sf_server_remove_endpoint(SFServer *server, SFEndpoint *endpoint);
 
 /**
  * sf_server_client: the client with a connection id.
@@ -136,14 +159,14 @@ void sf_server_remove_device(SFServer *server, SFDevice *device);
 SFClient *sf_server_client(SFServer *server, uint32_t id);
 
 /**
- * sf_server_device: the device behind a channel.
+ * sf_server_endpoint: what is behind a channel.
  * @server: the server
  * @type: SPICE_CHANNEL_*
  * @id: its number
  *
- * Returns: the device, or NULL.
+ * Returns: the endpoint, or NULL.
  */
-SFDevice *sf_server_device(SFServer *server, uint8_t type, uint8_t id);
+SFEndpoint *sf_server_endpoint(SFServer *server, uint8_t type, uint8_t id);
 
 /**
  * sf_server_admit: whether a new client may be made; with one client at a time

@@ -12,13 +12,28 @@
  * bodies that one read brought are moved together and handed over as one
  * buffer, which goes straight through when the guest takes it.
  *
+ * usbredir is watched over: usb-redir aborts QEMU on packets that it can not
+ * parse, so only packets whose headers are right are let through, and a client
+ * that sends others loses its channel.  Before the guest has said hello a
+ * client's packets can not be judged: they wait, and nothing more is read.
+ *
+ * LZ4 is used both ways as the capability says, never on UNIX sockets.  A
+ * compressed message may unpack to more than there is room for now; the rest
+ * waits likewise.
+ *
  * To client: what the guest writes goes out from where it lies; what does not
  * is queued by the flow machine, and when its budget is used the guest waits.
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "qemu/main-loop.h"
+#include "chardev/spiceflow/usbredir.h"
+#include "compress.h"
 #include "device.h"
 #include "trace.h"
+
+/* Room kept for what the guard has held back: one packet header. */
+#define SLACK               SPICE_FLOW_USBREDIR_HEADER_MAX
 
 typedef struct SFVmc {
     SFDevice *device;
@@ -28,11 +43,15 @@ typedef struct SFVmc {
     SpiceFlowClient *flow_client;
     uint8_t *batch;             /* stream bytes of this read, in one piece */
     size_t batch_len;
+    GByteArray *pending;        /* received, and not handed over yet */
+    SpiceFlowUsbredir *guard;   /* only of usbredir */
+    QEMUBH *retry_bh;
+    bool writing;
 } SFVmc;
 
 static bool vmc_is_port(const SFVmc *vmc)
 {
-    return vmc->device->type != SPICE_CHANNEL_USBREDIR;
+    return vmc->device->endpoint.type != SPICE_CHANNEL_USBREDIR;
 }
 
 static void vmc_send_port_event(SFVmc *vmc, uint8_t event)
@@ -53,6 +72,7 @@ static void vmc_disconnect(SFVmc *vmc)
 
     vmc->owner = NULL;
     vmc->batch_len = 0;
+    g_byte_array_set_size(vmc->pending, 0);
     if (!channel) {
         return;
     }
@@ -67,16 +87,100 @@ static void vmc_disconnect(SFVmc *vmc)
  * To guest
  */
 
-static void vmc_flush_batch(SFVmc *vmc)
+static void vmc_refuse(SFVmc *vmc, const char *why)
 {
+    sf_client_notify(vmc->owner, SPICE_NOTIFY_SEVERITY_ERROR, why);
+    sf_channel_fail(vmc->channel, why);
+}
+
+/* Hand over what the guard allows of at most @len bytes.  Returns how many are
+ * done with; 0 when the guard has to wait for the guest's hello. */
+static size_t vmc_write_guarded(SFVmc *vmc, const uint8_t *data, size_t len)
+{
+    SpiceFlowUsbredirSpans spans;
+    SpiceFlowUsbredirResult result =
+        spice_flow_usbredir_check(vmc->guard, SPICE_FLOW_USBREDIR_TO_GUEST,
+                                  data, len, &spans);
     SpiceFlowBuffer buffer = {
-        .data = vmc->batch,
-        .len = vmc->batch_len,
+        .head = spans.held,
+        .head_len = spans.held_len,
+        .data = data,
+        .len = spans.pass,
     };
 
-    if (vmc->batch_len) {
+    spice_flow_client_write(vmc->flow_client, &buffer);
+    if (result == SPICE_FLOW_USBREDIR_BAD) {
+        vmc_refuse(vmc, spice_flow_usbredir_error(vmc->guard));
+        return len;
+    }
+    return spans.used;
+}
+
+/* Returns how many bytes the flow machine and the guard have taken. */
+static size_t vmc_write_guest(SFVmc *vmc, const uint8_t *data, size_t len)
+{
+    size_t done = 0;
+
+    vmc->writing = true;
+    while (done < len && vmc->channel && !sf_channel_closed(vmc->channel)) {
+        SpiceFlowBuffer buffer = { .data = data + done };
+        size_t room = spice_flow_client_room(vmc->flow_client);
+        size_t n = MIN(len - done, SF_MESSAGE_MAX - SLACK);
+
+        if (room < SLACK * 2) {
+            break;
+        }
+        n = MIN(n, room - SLACK);
+        if (vmc->guard) {
+            n = vmc_write_guarded(vmc, data + done, n);
+            if (n == 0) {
+                break;
+            }
+        } else {
+            buffer.len = n;
+            spice_flow_client_write(vmc->flow_client, &buffer);
+        }
+        done += n;
+    }
+    vmc->writing = false;
+    return done;
+}
+
+/* What can not go on now waits here; nothing more is read until it has. */
+static void vmc_take(SFVmc *vmc, const uint8_t *data, size_t len)
+{
+    size_t done = vmc->pending->len ? 0 : vmc_write_guest(vmc, data, len);
+
+    if (vmc->channel && done < len) {
+        g_byte_array_append(vmc->pending, data + done, len - done);
+    }
+}
+
+static void vmc_retry_pending(SFVmc *vmc)
+{
+    size_t done;
+
+    /* Room that came up while we write is seen by the loop that writes. */
+    if (vmc->writing) {
+        return;
+    }
+    if (vmc->pending->len) {
+        done = vmc_write_guest(vmc, vmc->pending->data, vmc->pending->len);
+        g_byte_array_remove_range(vmc->pending, 0,
+                                  MIN(done, vmc->pending->len));
+    }
+    if (vmc->channel && vmc->pending->len == 0) {
+        sf_channel_room(vmc->channel);
+    }
+}
+
+static void vmc_flush_batch(SFVmc *vmc)
+{
+    size_t len = vmc->batch_len;
+
+    if (len) {
         vmc->batch_len = 0;
-        spice_flow_client_write(vmc->flow_client, &buffer);
+        vmc_take(vmc, vmc->batch, len);
     }
 }
 
@@ -87,6 +191,8 @@ static SFBody vmc_channel_header(void *opaque, uint16_t type, uint32_t size)
     switch (type) {
     case SPICE_MSGC_SPICEVMC_DATA:
         return SF_BODY_STREAM;
+    case SPICE_MSGC_SPICEVMC_COMPRESSED_DATA:
+        return size <= SF_COMPRESSED_MAX ? SF_BODY_COLLECT : SF_BODY_REFUSE;
     case SPICE_MSGC_PORT_EVENT:
         return vmc_is_port(vmc) && size == 1 ? SF_BODY_COLLECT : SF_BODY_REFUSE;
     default:
@@ -107,13 +213,31 @@ static void vmc_channel_stream(void *opaque, uint16_t type, uint8_t *data,
     vmc->batch_len += len;
 }
 
-static void vmc_channel_message(void *opaque, uint16_t type,
-                                const uint8_t *data, size_t len)
+static void vmc_compressed(SFVmc *vmc, const uint8_t *body, size_t len)
+{
+    const char *why;
+    GByteArray *data = sf_uncompress(body, len, &why);
+
+    if (!data) {
+        vmc_refuse(vmc, why);
+        return;
+    }
+    vmc_take(vmc, data->data, data->len);
+    g_byte_array_unref(data);
+}
+
+static void vmc_channel_message(void *opaque, uint16_t type, uint8_t *data,
+                                size_t len)
 {
     SFVmc *vmc = opaque;
 
     vmc_flush_batch(vmc);
-    if (vmc->channel && data[0] == SPICE_PORT_EVENT_BREAK) {
+    if (!vmc->channel) {
+        return;
+    }
+    if (type == SPICE_MSGC_SPICEVMC_COMPRESSED_DATA) {
+        vmc_compressed(vmc, data, len);
+    } else if (data[0] == SPICE_PORT_EVENT_BREAK) {
         sf_frontend_break(&vmc->device->frontend);
     }
 }
@@ -127,7 +251,9 @@ static size_t vmc_channel_room(void *opaque)
 {
     SFVmc *vmc = opaque;
 
-    return spice_flow_client_room(vmc->flow_client);
+    size_t room = spice_flow_client_room(vmc->flow_client);
+
+    return vmc->pending->len || room < SLACK * 2 ? 0 : room - SLACK;
 }
 
 static void vmc_channel_sent(void *opaque)
@@ -154,19 +280,38 @@ static const SFChannelOps vmc_channel_ops = {
 
 static void vmc_flow_room(void *opaque)
 {
-    SFVmc *vmc = opaque;
-
-    sf_channel_room(vmc->channel);
+    vmc_retry_pending(opaque);
 }
 
 /*
  * To client
  */
 
+static GByteArray *vmc_compress(SFVmc *vmc, SpiceFlowMessage *msg)
+{
+    const SFChannelInfo *info = sf_channel_info(vmc->channel);
+    const uint8_t *data;
+    size_t len;
+
+    data = spice_flow_message_data(msg, &len);
+    if (info->local || len < SF_COMPRESS_MIN ||
+        !(info->mess.channel_caps & BIT(SPICE_SPICEVMC_CAP_DATA_COMPRESS_LZ4))) {
+        return NULL;
+    }
+    return sf_compress(data, len);
+}
+
 static bool vmc_flow_send(void *opaque, SpiceFlowMessage *msg)
 {
     SFVmc *vmc = opaque;
 
+    GByteArray *body = vmc_compress(vmc, msg);
+
+    if (body) {
+        return sf_channel_send_encoded(vmc->channel,
+                                       SPICE_MSG_SPICEVMC_COMPRESSED_DATA,
+                                       body);
+    }
     return sf_channel_send_message(vmc->channel, SPICE_MSG_SPICEVMC_DATA, msg);
 }
 
@@ -179,7 +324,20 @@ static void vmc_flow_remove(void *opaque, SpiceFlowReason reason)
 
 static size_t vmc_write(SFDevice *device, const uint8_t *buf, size_t len)
 {
-    return spice_flow_send_stream(device->flow, buf, len);
+    SFVmc *vmc = device->priv;
+    SpiceFlowUsbredirSpans spans;
+    size_t n = spice_flow_send_stream(device->flow, buf, len);
+
+    /* usb-redir is trusted; the guard follows it to know what the client may
+     * answer. */
+    if (vmc->guard && vmc->channel && n) {
+        spice_flow_usbredir_check(vmc->guard, SPICE_FLOW_USBREDIR_TO_CLIENT,
+                                  buf, n, &spans);
+        if (vmc->pending->len) {
+            qemu_bh_schedule(vmc->retry_bh);
+        }
+    }
+    return n;
 }
 
 static void vmc_set_fe_open(SFDevice *device, bool open)
@@ -196,26 +354,37 @@ static void vmc_set_fe_open(SFDevice *device, bool open)
  * The client comes
  */
 
-static uint32_t vmc_channel_caps(SFDevice *device, const SFChannelInfo *info)
+static SFVmc *endpoint_vmc(SFEndpoint *endpoint)
 {
-    return 0;
+    return container_of(endpoint, SFDevice, endpoint)->priv;
 }
 
-static uint32_t vmc_may_open(SFDevice *device, SFClient *client)
+static uint32_t vmc_channel_caps(SFEndpoint *endpoint,
+                                 const SFChannelInfo *info)
 {
-    SFVmc *vmc = device->priv;
+    return info->local ? 0 : BIT(SPICE_SPICEVMC_CAP_DATA_COMPRESS_LZ4);
+}
+
+static uint32_t vmc_may_open(SFEndpoint *endpoint, SFClient *client)
+{
+    SFVmc *vmc = endpoint_vmc(endpoint);
 
     return vmc->owner ? SPICE_LINK_ERR_CHANNEL_NOT_AVAILABLE
                       : SPICE_LINK_ERR_OK;
 }
 
-static void vmc_open(SFDevice *device, SFClient *client, SFChannel *channel)
+static void vmc_open(SFEndpoint *endpoint, SFClient *client,
+                     SFChannel *channel)
 {
-    SFVmc *vmc = device->priv;
+    SFVmc *vmc = endpoint_vmc(endpoint);
+    SFDevice *device = vmc->device;
     SpiceFlowClientParams params = sf_device_client_params(device, client->id);
 
     vmc->owner = client;
     vmc->channel = sf_channel_ref(channel);
+    if (vmc->guard) {
+        spice_flow_usbredir_reset(vmc->guard);
+    }
     if (vmc_is_port(vmc)) {
         GByteArray *body = g_byte_array_new();
 
@@ -228,21 +397,26 @@ static void vmc_open(SFDevice *device, SFClient *client, SFChannel *channel)
     sf_channel_set_ops(channel, &vmc_channel_ops, vmc);
 }
 
-static void vmc_client_gone(SFDevice *device, SFClient *client)
+static void vmc_client_gone(SFEndpoint *endpoint, SFClient *client)
 {
-    SFVmc *vmc = device->priv;
+    SFVmc *vmc = endpoint_vmc(endpoint);
 
     if (vmc->owner == client) {
         vmc_disconnect(vmc);
     }
 }
 
-static const SFDeviceOps vmc_device_ops = {
+static const SFEndpointOps vmc_endpoint_ops = {
     .channel_caps = vmc_channel_caps,
     .may_open = vmc_may_open,
     .open = vmc_open,
     .client_gone = vmc_client_gone,
 };
+
+static void vmc_retry(void *opaque)
+{
+    vmc_retry_pending(opaque);
+}
 
 static bool vmc_init(SFDevice *device, Error **errp)
 {
@@ -256,6 +430,11 @@ static bool vmc_init(SFDevice *device, Error **errp)
 
     device->priv = vmc;
     vmc->device = device;
+    vmc->pending = g_byte_array_new();
+    vmc->retry_bh = qemu_bh_new(vmc_retry, vmc);
+    if (!vmc_is_port(vmc)) {
+        vmc->guard = spice_flow_usbredir_new();
+    }
     vmc->flow_ops.send = vmc_flow_send;
     vmc->flow_ops.room = vmc_flow_room;
     vmc->flow_ops.remove = vmc_flow_remove;
@@ -265,12 +444,17 @@ static bool vmc_init(SFDevice *device, Error **errp)
 
 static void vmc_cleanup(SFDevice *device)
 {
-    vmc_disconnect(device->priv);
-    g_free(device->priv);
+    SFVmc *vmc = device->priv;
+
+    vmc_disconnect(vmc);
+    qemu_bh_delete(vmc->retry_bh);
+    g_byte_array_unref(vmc->pending);
+    spice_flow_usbredir_free(vmc->guard);
+    g_free(vmc);
 }
 
 const SFKind sf_vmc_kind = {
-    .device_ops = &vmc_device_ops,
+    .endpoint_ops = &vmc_endpoint_ops,
     .init = vmc_init,
     .cleanup = vmc_cleanup,
     .write = vmc_write,

@@ -1,0 +1,615 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Smart cards.
+ *
+ * All smart-card devices of a server share one channel, and a reader id on it
+ * is the place of a device in a table.  A client adds a reader: the first
+ * device that is free is its own from then on, until it removes the reader or
+ * leaves.  Another client finds the next one, or none.
+ *
+ * To guest: each VSC message becomes one buffer with its header turned to
+ * big-endian, and is never torn: the frontend can not use a part of one, and a
+ * message that it has begun is completed whoever leaves.
+ *
+ * To client: the frontend writes with "all or spin", so whatever it writes is
+ * taken, also while the VM is stopped.  Without a client it is forgotten; a
+ * client whose queue is full of it is removed.
+ *
+ * The device answers each command (ReaderAdd, ReaderRemove, ATR, CardRemove)
+ * with an Error message, in order.  Clients count on that order, so answers to
+ * the server's own commands, and to those of a client that left, are counted
+ * and kept from the next one.
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "chardev/spiceflow/vsc.h"
+#include "device.h"
+#include "trace.h"
+
+/* Readers of one server, as spice-server has them. */
+#define MAX_READERS         10
+/* A SPICE message holds one VSC message; what comes behind it is ignored. */
+#define MESSAGE_MAX         (SPICE_FLOW_VSC_MAX_SIZE + 4096)
+
+typedef struct SFCardClient SFCardClient;
+
+/* One device.  SFDevice.priv. */
+typedef struct SFReader {
+    struct SFCards *cards;
+    SFDevice *device;
+    uint32_t id;                /* place in SFCards.reader */
+    SpiceFlowOps flow_ops;
+    SpiceFlowVsc *from_device;
+    SFCardClient *owner;
+    SpiceFlowClient *flow_client;
+    bool added;                 /* the guest has the reader */
+    bool removing;              /* the client asked for its removal */
+    uint32_t stale_answers;     /* that the next owner must not see */
+    uint32_t commands;          /* of the owner, without an answer */
+} SFReader;
+
+/* One client's channel. */
+struct SFCardClient {
+    struct SFCards *cards;
+    SFClient *client;
+    SFChannel *channel;
+    QSIMPLEQ_HEAD(, SFCardSent) sent;
+    QTAILQ_ENTRY(SFCardClient) next;
+};
+
+/* Whose message is next to be reported as sent. */
+typedef struct SFCardSent {
+    SFReader *reader;           /* NULL: of a reader that was let go */
+    QSIMPLEQ_ENTRY(SFCardSent) next;
+} SFCardSent;
+
+/* What the devices of a server share.  SFServer.cards. */
+typedef struct SFCards {
+    SFServer *server;
+    SFEndpoint endpoint;
+    SFReader *reader[MAX_READERS];
+    unsigned num_readers;
+    QTAILQ_HEAD(, SFCardClient) clients;
+} SFCards;
+
+/*
+ * Answers of the server's own
+ */
+
+static void card_refuse(SFCardClient *card, uint32_t reader_id, uint32_t code,
+                        uint32_t command, const char *why)
+{
+    GByteArray *body = g_byte_array_new();
+
+    trace_spiceflow_card_refuse(card->client->id, reader_id,
+                                spice_flow_vsc_type_name(command), why);
+    g_byte_array_set_size(body, SPICE_FLOW_VSC_ERROR_SIZE);
+    spice_flow_vsc_put_error(body->data, SPICE_FLOW_VSC_WIRE, reader_id, code);
+    sf_channel_send(card->channel, SPICE_MSG_SMARTCARD_DATA, body);
+}
+
+/* To the device, of the server's own; its answer is not for a client. */
+static void reader_command_remove(SFReader *reader)
+{
+    uint8_t message[SPICE_FLOW_VSC_HEADER_SIZE];
+    SpiceFlowBuffer buffer = { .data = message, .len = sizeof(message) };
+
+    spice_flow_vsc_put_reader_remove(message, SPICE_FLOW_VSC_DEVICE,
+                                     reader->id);
+    reader->stale_answers++;
+    reader->added = false;
+    spice_flow_server_write_unpaid(reader->device->flow, &buffer);
+}
+
+/*
+ * A reader's owner
+ */
+
+static SFReader *free_reader(SFCards *cards)
+{
+    for (unsigned i = 0; i < MAX_READERS; i++) {
+        SFReader *reader = cards->reader[i];
+
+        if (reader && !reader->owner) {
+            return reader;
+        }
+    }
+    return NULL;
+}
+
+static void reader_attach(SFReader *reader, SFCardClient *card)
+{
+    SpiceFlowClientParams params =
+        sf_device_client_params(reader->device, card->client->id);
+
+    reader->owner = card;
+    reader->commands = 0;
+    reader->flow_client = spice_flow_client_add(reader->device->flow, &params,
+                                                reader);
+    trace_spiceflow_card_attach(reader->device->label, reader->id,
+                                card->client->id);
+    sf_frontend_set_open(&reader->device->frontend, true);
+}
+
+static void reader_detach(SFReader *reader)
+{
+    SFCardClient *card = g_steal_pointer(&reader->owner);
+    SFCardSent *sent;
+
+    if (!card) {
+        return;
+    }
+    QSIMPLEQ_FOREACH(sent, &card->sent, next) {
+        if (sent->reader == reader) {
+            sent->reader = NULL;
+        }
+    }
+    spice_flow_client_remove(g_steal_pointer(&reader->flow_client));
+    reader->stale_answers += reader->commands;
+    reader->commands = 0;
+    reader->removing = false;
+    if (reader->added) {
+        reader_command_remove(reader);
+    }
+    trace_spiceflow_card_detach(reader->device->label, reader->id,
+                                card->client->id);
+    sf_frontend_set_open(&reader->device->frontend, false);
+}
+
+static void card_disconnect(SFCardClient *card)
+{
+    SFCards *cards = card->cards;
+
+    for (unsigned i = 0; i < MAX_READERS; i++) {
+        if (cards->reader[i] && cards->reader[i]->owner == card) {
+            reader_detach(cards->reader[i]);
+        }
+    }
+    while (!QSIMPLEQ_EMPTY(&card->sent)) {
+        SFCardSent *sent = QSIMPLEQ_FIRST(&card->sent);
+
+        QSIMPLEQ_REMOVE_HEAD(&card->sent, next);
+        g_free(sent);
+    }
+    QTAILQ_REMOVE(&cards->clients, card, next);
+    sf_channel_close(card->channel, "the device lets it go");
+    sf_channel_unref(card->channel);
+    g_free(card);
+}
+
+/*
+ * From the client
+ */
+
+static bool is_command(uint32_t type)
+{
+    return type == SPICE_FLOW_VSC_READER_ADD ||
+           type == SPICE_FLOW_VSC_READER_REMOVE ||
+           type == SPICE_FLOW_VSC_ATR || type == SPICE_FLOW_VSC_CARD_REMOVE;
+}
+
+/* Returns whether the device will get it. */
+static bool reader_write(SFReader *reader, const SpiceFlowVscMessage *message,
+                         uint32_t length)
+{
+    uint8_t header[SPICE_FLOW_VSC_HEADER_SIZE];
+    SpiceFlowBuffer buffer = {
+        .head = header,
+        .head_len = sizeof(header),
+        .data = message->payload,
+        .len = length,
+    };
+
+    spice_flow_vsc_put_header(header, SPICE_FLOW_VSC_DEVICE, message->type,
+                              reader->id, length);
+    /* The device may answer before the write returns. */
+    reader->commands += is_command(message->type);
+    if (!spice_flow_client_write(reader->flow_client, &buffer)) {
+        reader->commands -= is_command(message->type);
+        return false;
+    }
+    return true;
+}
+
+static void card_reader_add(SFCardClient *card,
+                            const SpiceFlowVscMessage *message)
+{
+    SFReader *reader = free_reader(card->cards);
+
+    if (!reader) {
+        card_refuse(card, SPICE_FLOW_VSC_NO_READER,
+                    SPICE_FLOW_VSC_NO_MORE_READERS, message->type,
+                    "there is no free smart-card device");
+        return;
+    }
+    reader_attach(reader, card);
+    reader->added = true;
+    /* Its name is not for the device. */
+    reader_write(reader, message, 0);
+}
+
+static SFReader *card_reader(SFCardClient *card, uint32_t id)
+{
+    SFReader *reader = id < MAX_READERS ? card->cards->reader[id] : NULL;
+
+    return reader && reader->owner == card ? reader : NULL;
+}
+
+static void card_reader_message(SFCardClient *card,
+                                const SpiceFlowVscMessage *message)
+{
+    SFReader *reader = card_reader(card, message->reader_id);
+
+    if (!reader || !reader->added || reader->removing) {
+        if (is_command(message->type)) {
+            card_refuse(card, message->reader_id, SPICE_FLOW_VSC_GENERAL_ERROR,
+                        message->type, "the client has no such reader");
+        } else if (message->reader_id >= MAX_READERS) {
+            sf_channel_fail(card->channel, "no such reader");
+        }
+        return;
+    }
+    if (message->type == SPICE_FLOW_VSC_READER_REMOVE) {
+        reader->removing = true;
+        reader->added = false;
+    }
+    if (!reader_write(reader, message, message->length)) {
+        card_refuse(card, message->reader_id, SPICE_FLOW_VSC_GENERAL_ERROR,
+                    message->type, "too much waits for the reader");
+    }
+}
+
+static void card_vsc_message(SFCardClient *card,
+                             const SpiceFlowVscMessage *message)
+{
+    switch (message->type) {
+    case SPICE_FLOW_VSC_READER_ADD:
+        card_reader_add(card, message);
+        break;
+    case SPICE_FLOW_VSC_READER_REMOVE:
+    case SPICE_FLOW_VSC_ERROR:
+    case SPICE_FLOW_VSC_ATR:
+    case SPICE_FLOW_VSC_CARD_REMOVE:
+    case SPICE_FLOW_VSC_APDU:
+    case SPICE_FLOW_VSC_FLUSH_COMPLETE:
+        card_reader_message(card, message);
+        break;
+    default:
+        /* Init says nothing the device needs; others are not known. */
+        trace_spiceflow_card_ignore(card->client->id, message->type,
+                                    message->length);
+        break;
+    }
+}
+
+static SFBody card_header(void *opaque, uint16_t type, uint32_t size)
+{
+    if (type != SPICE_MSGC_SMARTCARD_DATA || size < SPICE_FLOW_VSC_HEADER_SIZE ||
+        size > MESSAGE_MAX) {
+        return SF_BODY_REFUSE;
+    }
+    return SF_BODY_COLLECT;
+}
+
+static void card_message(void *opaque, uint16_t type, uint8_t *data,
+                         size_t len)
+{
+    g_autoptr(SpiceFlowVsc) parser = spice_flow_vsc_new(SPICE_FLOW_VSC_WIRE);
+    SFCardClient *card = opaque;
+    SpiceFlowVscMessage message;
+    size_t used;
+
+    switch (spice_flow_vsc_feed(parser, data, len, &used, &message)) {
+    case SPICE_FLOW_VSC_MESSAGE:
+        card_vsc_message(card, &message);
+        break;
+    case SPICE_FLOW_VSC_TOO_LONG:
+        card_refuse(card, message.reader_id, SPICE_FLOW_VSC_GENERAL_ERROR,
+                    message.type, "the message is larger than 64 KiB");
+        break;
+    case SPICE_FLOW_VSC_MORE:
+        sf_channel_fail(card->channel, "a message shorter than it says");
+        break;
+    }
+}
+
+static void card_sent(void *opaque)
+{
+    SFCardClient *card = opaque;
+    SFCardSent *sent = QSIMPLEQ_FIRST(&card->sent);
+    SFReader *reader = sent->reader;
+
+    QSIMPLEQ_REMOVE_HEAD(&card->sent, next);
+    g_free(sent);
+    if (reader) {
+        spice_flow_client_sent(reader->flow_client);
+    }
+}
+
+/* What waits for the devices bounds what is read from the client. */
+static size_t card_room(void *opaque)
+{
+    SFCardClient *card = opaque;
+    size_t room = SIZE_MAX;
+
+    for (unsigned i = 0; i < MAX_READERS; i++) {
+        SFReader *reader = card->cards->reader[i];
+
+        if (reader && reader->owner == card) {
+            size_t r = spice_flow_client_room(reader->flow_client);
+
+            room = MIN(room, r);
+        }
+    }
+    return room;
+}
+
+static void card_closed(void *opaque)
+{
+    card_disconnect(opaque);
+}
+
+static const SFChannelOps card_channel_ops = {
+    .header = card_header,
+    .message = card_message,
+    .room = card_room,
+    .sent = card_sent,
+    .closed = card_closed,
+};
+
+/*
+ * From the device
+ */
+
+static bool card_flow_send(void *opaque, SpiceFlowMessage *msg)
+{
+    SFReader *reader = opaque;
+    SFCardSent *sent;
+
+    if (sf_channel_send_message(reader->owner->channel,
+                                SPICE_MSG_SMARTCARD_DATA, msg)) {
+        return true;
+    }
+    sent = g_new0(SFCardSent, 1);
+    sent->reader = reader;
+    QSIMPLEQ_INSERT_TAIL(&reader->owner->sent, sent, next);
+    return false;
+}
+
+static void card_flow_room(void *opaque)
+{
+    SFReader *reader = opaque;
+
+    sf_channel_room(reader->owner->channel);
+}
+
+static void card_flow_remove(void *opaque, SpiceFlowReason reason)
+{
+    SFReader *reader = opaque;
+
+    sf_channel_fail(reader->owner->channel, spice_flow_reason_name(reason));
+}
+
+/* Returns whether the answer is for the owner. */
+static bool reader_answer(SFReader *reader)
+{
+    if (reader->stale_answers) {
+        reader->stale_answers--;
+        return false;
+    }
+    reader->commands -= reader->commands > 0;
+    return true;
+}
+
+static void reader_message(SFReader *reader,
+                           const SpiceFlowVscMessage *message)
+{
+    g_autofree uint8_t *out = NULL;
+    size_t size = SPICE_FLOW_VSC_HEADER_SIZE + message->length;
+
+    if (message->type == SPICE_FLOW_VSC_INIT ||
+        (message->type == SPICE_FLOW_VSC_ERROR && !reader_answer(reader)) ||
+        !reader->owner) {
+        return;
+    }
+    out = g_malloc(size);
+    spice_flow_vsc_put_header(out, SPICE_FLOW_VSC_WIRE, message->type,
+                              reader->id, message->length);
+    if (message->length) {
+        memcpy(out + SPICE_FLOW_VSC_HEADER_SIZE, message->payload,
+               message->length);
+    }
+    spice_flow_send_to(reader->flow_client, out, size);
+    if (message->type == SPICE_FLOW_VSC_ERROR && reader->removing &&
+        reader->commands == 0) {
+        reader_detach(reader);
+    }
+}
+
+static size_t card_write(SFDevice *device, const uint8_t *buf, size_t len)
+{
+    SFReader *reader = device->priv;
+    SpiceFlowVscMessage message;
+    SpiceFlowVscResult result;
+    size_t done = 0, used;
+
+    while (done < len) {
+        result = spice_flow_vsc_feed(reader->from_device, buf + done,
+                                     len - done, &used, &message);
+        done += used;
+        if (result == SPICE_FLOW_VSC_MESSAGE) {
+            reader_message(reader, &message);
+        }
+    }
+    return len;
+}
+
+static void card_set_fe_open(SFDevice *device, bool open)
+{
+}
+
+/*
+ * The channel
+ */
+
+static SFCards *endpoint_cards(SFEndpoint *endpoint)
+{
+    return container_of(endpoint, SFCards, endpoint);
+}
+
+static SFCardClient *cards_find(SFCards *cards, SFClient *client)
+{
+    SFCardClient *card;
+
+    QTAILQ_FOREACH(card, &cards->clients, next) {
+        if (card->client == client) {
+            return card;
+        }
+    }
+    return NULL;
+}
+
+static uint32_t cards_channel_caps(SFEndpoint *endpoint,
+                                   const SFChannelInfo *info)
+{
+    return 0;
+}
+
+static uint32_t cards_may_open(SFEndpoint *endpoint, SFClient *client)
+{
+    return cards_find(endpoint_cards(endpoint), client) ?
+           SPICE_LINK_ERR_CHANNEL_NOT_AVAILABLE : SPICE_LINK_ERR_OK;
+}
+
+static void cards_open(SFEndpoint *endpoint, SFClient *client,
+                       SFChannel *channel)
+{
+    SFCards *cards = endpoint_cards(endpoint);
+    SFCardClient *card = g_new0(SFCardClient, 1);
+
+    card->cards = cards;
+    card->client = client;
+    card->channel = sf_channel_ref(channel);
+    QSIMPLEQ_INIT(&card->sent);
+    QTAILQ_INSERT_TAIL(&cards->clients, card, next);
+    sf_channel_set_ops(channel, &card_channel_ops, card);
+}
+
+static void cards_client_gone(SFEndpoint *endpoint, SFClient *client)
+{
+    SFCardClient *card = cards_find(endpoint_cards(endpoint), client);
+
+    if (card) {
+        card_disconnect(card);
+    }
+}
+
+static const SFEndpointOps cards_endpoint_ops = {
+    .channel_caps = cards_channel_caps,
+    .may_open = cards_may_open,
+    .open = cards_open,
+    .client_gone = cards_client_gone,
+};
+
+static SFCards *cards_new(SFServer *server, Error **errp)
+{
+    SFCards *cards = g_new0(SFCards, 1);
+
+    cards->server = server;
+    cards->endpoint.ops = &cards_endpoint_ops;
+    cards->endpoint.type = SPICE_CHANNEL_SMARTCARD;
+    QTAILQ_INIT(&cards->clients);
+    if (!sf_server_add_endpoint(server, &cards->endpoint, errp)) {
+        g_free(cards);
+        return NULL;
+    }
+    return cards;
+}
+
+static void cards_free(SFCards *cards)
+{
+    while (!QTAILQ_EMPTY(&cards->clients)) {
+        card_disconnect(QTAILQ_FIRST(&cards->clients));
+    }
+    sf_server_remove_endpoint(cards->server, &cards->endpoint);
+    g_free(cards);
+}
+
+/*
+ * The device
+ */
+
+static bool cards_place(SFCards *cards, SFReader *reader)
+{
+    for (unsigned i = 0; i < MAX_READERS; i++) {
+        if (!cards->reader[i]) {
+            cards->reader[i] = reader;
+            cards->num_readers++;
+            reader->id = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool card_init(SFDevice *device, Error **errp)
+{
+    SFServer *server = device->server;
+    SpiceFlowParams params = {
+        .framing = SPICE_FLOW_FRAMED,
+        .max_clients = 1,
+        .max_message = SPICE_FLOW_VSC_MAX_SIZE,
+        .stall_timeout = server->stall_timeout,
+    };
+    SFReader *reader = g_new0(SFReader, 1);
+
+    device->priv = reader;
+    reader->device = device;
+    reader->from_device = spice_flow_vsc_new(SPICE_FLOW_VSC_DEVICE);
+    reader->flow_ops.send = card_flow_send;
+    reader->flow_ops.room = card_flow_room;
+    reader->flow_ops.remove = card_flow_remove;
+    sf_device_flow_new(device, &reader->flow_ops, &params);
+    if (!server->cards) {
+        server->cards = cards_new(server, errp);
+    }
+    if (!server->cards) {
+        return false;
+    }
+    if (!cards_place(server->cards, reader)) {
+        error_setg(errp, "chardev '%s': the server has %d smart-card devices "
+                   "already", device->label, MAX_READERS);
+        return false;
+    }
+    reader->cards = server->cards;
+    return true;
+}
+
+static void card_cleanup(SFDevice *device)
+{
+    SFReader *reader = device->priv;
+    SFCards *cards;
+
+    if (!reader) {
+        return;
+    }
+    cards = reader->cards;
+    reader->added = false;
+    reader_detach(reader);
+    if (cards) {
+        cards->reader[reader->id] = NULL;
+        if (--cards->num_readers == 0) {
+            device->server->cards = NULL;
+            cards_free(cards);
+        }
+    }
+    spice_flow_vsc_free(reader->from_device);
+    g_free(reader);
+}
+
+const SFKind sf_card_kind = {
+    .init = card_init,
+    .cleanup = card_cleanup,
+    .write = card_write,
+    .set_fe_open = card_set_fe_open,
+};
