@@ -8,10 +8,9 @@
  * parser is saved and restored now and then.
  */
 #include "chardev/spiceflow/vsc.h"
+#include "fuzz.h"
 
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 typedef struct Oracle {
     const uint8_t *data;
