@@ -5,11 +5,11 @@
  * builds the harnesses, and their corpus is a regression test everywhere.
  * Finding nothing to feed is a failure.
  */
+#include "fuzz.h"
+
 #include <glib.h>
 #include <stdint.h>
 #include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static unsigned replay_file(const char *path)
 {

@@ -259,13 +259,25 @@ class Connection:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF,
                                 receive_buffer)
             sock.settimeout(seconds(timeout))
-            sock.connect(address)
+            self._connect(sock, address)
             if tls:
                 sock = tls.wrap_socket(sock, suppress_ragged_eofs=True)
         except BaseException:
             sock.close()
             raise
         self.sock = sock
+
+    @staticmethod
+    def _connect(sock, address):
+        """A UNIX socket whose backlog is full says so instead of waiting."""
+        end = time.monotonic() + sock.gettimeout()
+        while True:
+            try:
+                return sock.connect(address)
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.005)
 
     def close(self):
         self.sock.close()
