@@ -16,10 +16,11 @@ suites_of_series() {
     esac
 }
 
+# os_release NAME: a field of os-release(5); OS_RELEASE is for tests
 os_release() {
     (
-        # shellcheck disable=SC1091
-        . /etc/os-release 2>/dev/null || true
+        # shellcheck disable=SC1090
+        . "${OS_RELEASE:-/etc/os-release}" 2>/dev/null || true
         eval "printf '%s' \"\${$1:-}\""
     )
 }
@@ -30,7 +31,9 @@ know_distribution() {
     case $(os_release ID):$CODENAME in
     debian:bookworm|debian:trixie) return ;;
     esac
-    die "$(os_release PRETTY_NAME) is not known here, only Debian 12 and 13:" \
+    local name
+    name=$(os_release PRETTY_NAME)
+    die "${name:-this distribution} is not known here, only Debian 12 and 13:" \
         "install what scripts/lib/packages lists by your own means, then run" \
         "scripts/setup --no-packages --qemu-src DIR"
 }
@@ -76,12 +79,22 @@ install_packages() {
         say "${#missing[@]} packages are to be installed; sudo may ask:"
         sudo -v || die "sudo refused; as root: apt-get install ${missing[*]}"
     fi
-    run "package lists" apt_root update ||
-        die "the package lists could not be fetched; is there a network?" \
-            "Log: $LOG"
+    # a source of the user's own that does not answer need not matter
+    run "package lists" apt_root update -o APT::Update::Error-Mode=any ||
+        say "  not all package lists could be fetched; trying what is there"
     run "${#missing[@]} packages" \
         apt_root install --no-install-recommends "${missing[@]}" ||
-        die "packages could not be installed; log: $LOG"
+        die "packages could not be installed; is there a network? Log: $LOG"
+}
+
+# The private apt and Meson are one for all QEMU series.
+lock_fetching() {
+    exec 8>"$CACHE/lock"
+    flock 8
+}
+
+unlock_fetching() {
+    exec 8>&-
 }
 
 # private_apt TOOL ARGS...: apt-get or apt-cache on our own lists
@@ -145,8 +158,9 @@ private_update() {
         *) add_source "$suite" deb-src "$suite" "$mirror" ;;
         esac
     done
-    run "source lists" private_apt apt-get update ||
-        die "no lists of ${*} from $mirror; is there a network? Log: $LOG"
+    run "source lists" private_apt apt-get -q \
+        -o APT::Update::Error-Mode=any update ||
+        die "no lists of $* from $mirror; is there a network? Log: $LOG"
 }
 
 # fetch_qemu SERIES FOLDER: unpack the newest source of the series that the
