@@ -163,15 +163,6 @@ static inline void flow_enter(SpiceFlow *flow)
     flow->depth++;
 }
 
-static inline void flow_leave(SpiceFlow *flow)
-{
-    if (flow->depth == 1) {
-        flow_leave_outermost(flow);
-    } else {
-        flow->depth--;
-    }
-}
-
 static inline void flow_message_unref(SpiceFlowMessage *msg)
 {
     if (--msg->refs == 0) {
@@ -189,6 +180,30 @@ static inline bool flow_turn_pauses(const SpiceFlow *flow)
 {
     return flow->turn && !flow->turn->away && !flow->current &&
            !flow->turn->to_guest.length && flow->ready.length;
+}
+
+/* Some client keeps others waiting, or may do so soon. */
+static inline bool flow_clock_wanted(const SpiceFlow *flow)
+{
+    return flow->running &&
+           ((flow->num_undelivered && flow->num_live > 1) ||
+            flow_turn_pauses(flow));
+}
+
+/* Whether the end of the outermost call leaves nothing to be done. */
+static inline bool flow_quiet(const SpiceFlow *flow)
+{
+    return !flow->guest_wait_len && !flow->num_gone && !flow->closed &&
+           flow->clock_runs == flow_clock_wanted(flow);
+}
+
+static inline void flow_leave(SpiceFlow *flow)
+{
+    if (flow->depth == 1 && !flow_quiet(flow)) {
+        flow_leave_outermost(flow);
+    } else {
+        flow->depth--;
+    }
 }
 
 /* Every transition goes through here. */

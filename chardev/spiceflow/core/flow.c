@@ -111,9 +111,7 @@ const char *spice_flow_reason_name(SpiceFlowReason reason)
 
 static void clock_update(SpiceFlow *flow)
 {
-    bool runs = flow->running &&
-                ((flow->num_undelivered && flow->num_live > 1) ||
-                 flow_turn_pauses(flow));
+    bool runs = flow_clock_wanted(flow);
 
     if (runs != flow->clock_runs) {
         flow->clock_runs = runs;
