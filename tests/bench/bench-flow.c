@@ -16,6 +16,12 @@
  *     the C library's functions; a system call would kill the child process
  *     that runs every way under seccomp's strict mode;
  *   - an idle client costs less than 512 bytes.
+ *
+ * With two arguments, a way's number and a count of clients, it only takes
+ * messages that way, for a profiler to look at:
+ *
+ *   valgrind --tool=callgrind --toggle-collect='messages_pass*' \
+ *       bench-flow 7 1
  */
 
 #ifndef _GNU_SOURCE
@@ -523,10 +529,42 @@ static bool weigh_idle_client(void)
     return each < IDLE_LIMIT;
 }
 
-int main(void)
+/* Not inlined: profilers are told to look at what is under this name */
+__attribute__((noinline))
+static void messages_pass(const Way *way, Bench *b)
+{
+    int i;
+
+    for (i = 0; i < BATCH; i++) {
+        way->run(b);
+    }
+}
+
+static int profile_way(unsigned long way, unsigned long num_clients)
+{
+    static Bench b;
+
+    if (way < 1 || way > G_N_ELEMENTS(ways) ||
+        num_clients < 1 || num_clients > 1 + MANY) {
+        fprintf(stderr, "bench-flow: there are ways 1 to %zu and 1 to %d "
+                "clients\n", G_N_ELEMENTS(ways), 1 + MANY);
+        return 2;
+    }
+    way_open(&b, &ways[way - 1], num_clients);
+    messages_pass(&ways[way - 1], &b);
+    bench_close(&b);
+    return 0;
+}
+
+int main(int argc, char **argv)
 {
     bool ok = true;
     size_t i;
+
+    if (argc == 3) {
+        return profile_way(strtoul(argv[1], NULL, 10),
+                           strtoul(argv[2], NULL, 10));
+    }
 
     printf("a message of %d bytes, ns of CPU time; ratios to copy, push and "
            "pop\n%-36s %6s %6s  %5s %16s  %s\n", MESSAGE, "", "least", "one",

@@ -34,12 +34,6 @@ static size_t class_capacity(unsigned size_class)
     return size_class & 1 ? (size_t)3 << (bits - 2) : (size_t)1 << bits;
 }
 
-static size_t message_capacity(const SpiceFlowMessage *msg)
-{
-    return msg->size_class == CLASS_NONE ? msg->size
-                                         : class_capacity(msg->size_class);
-}
-
 void flow_pool_trim(SpiceFlow *flow, size_t target)
 {
     for (unsigned i = NUM_CLASSES; i-- > 0 && flow->pool_bytes > target;) {
@@ -60,7 +54,9 @@ static void pool_idle(SpiceFlow *flow)
     flow->pool_target = MAX(flow->live_peak,
                             flow->pool_target - flow->pool_target / 4);
     flow->live_peak = 0;
-    flow_pool_trim(flow, flow->pool_target);
+    if (flow->pool_bytes > flow->pool_target) {
+        flow_pool_trim(flow, flow->pool_target);
+    }
 }
 
 SpiceFlowMessage *flow_message_new(SpiceFlow *flow, const void *data,
@@ -71,14 +67,17 @@ SpiceFlowMessage *flow_message_new(SpiceFlow *flow, const void *data,
     GList *link = NULL;
 
     if (size_class != CLASS_NONE) {
-        link = g_queue_pop_head_link(&flow->pool[size_class]);
+        link = flow_queue_pop(&flow->pool[size_class]);
     }
     if (link) {
         msg = link->data;
-        flow->pool_bytes -= class_capacity(size_class);
+        flow->pool_bytes -= msg->capacity;
     } else {
-        msg = g_malloc(sizeof(*msg) + (size_class == CLASS_NONE ?
-                                       size : class_capacity(size_class)));
+        size_t capacity = size_class == CLASS_NONE ? size
+                                                   : class_capacity(size_class);
+
+        msg = g_malloc(sizeof(*msg) + capacity);
+        msg->capacity = capacity;
         msg->size_class = size_class;
         msg->link = (GList) { .data = msg };
         msg->flow = flow;
@@ -92,19 +91,16 @@ SpiceFlowMessage *flow_message_new(SpiceFlow *flow, const void *data,
     msg->more = false;
 
     flow->live_messages++;
-    flow->live_bytes += message_capacity(msg);
+    flow->live_bytes += msg->capacity;
     flow->live_peak = MAX(flow->live_peak, flow->live_bytes);
     return msg;
 }
 
-void spice_flow_message_unref(SpiceFlowMessage *msg)
+void flow_message_free(SpiceFlowMessage *msg)
 {
     SpiceFlow *flow = msg->flow;
-    size_t capacity = message_capacity(msg);
+    size_t capacity = msg->capacity;
 
-    if (--msg->refs) {
-        return;
-    }
     flow->live_messages--;
     flow->live_bytes -= capacity;
     if (flow->closed || msg->size_class == CLASS_NONE ||
@@ -121,6 +117,11 @@ void spice_flow_message_unref(SpiceFlowMessage *msg)
             pool_idle(flow);
         }
     }
+}
+
+void spice_flow_message_unref(SpiceFlowMessage *msg)
+{
+    flow_message_unref(msg);
 }
 
 /* Make the bytes the message's own: its caller's memory ends with the call. */
@@ -145,7 +146,7 @@ void flow_message_release_borrowed(SpiceFlowMessage *msg)
     if (msg->refs > 1) {
         flow_message_own(msg);
     }
-    spice_flow_message_unref(msg);
+    flow_message_unref(msg);
 }
 
 const uint8_t *spice_flow_message_data(const SpiceFlowMessage *msg,

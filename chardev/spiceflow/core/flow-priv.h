@@ -29,6 +29,7 @@ struct SpiceFlowMessage {
     SpiceFlowClient *owner;     /* to guest: who gets the token, or NULL */
     const uint8_t *data;        /* the caller's memory, or storage */
     size_t size;
+    size_t capacity;            /* of storage */
     unsigned refs;
     uint8_t size_class;
     uint8_t price;              /* client tokens due when finished */
@@ -117,14 +118,14 @@ struct SpiceFlow {
 };
 
 /* flow.c */
-void flow_leave(SpiceFlow *flow);
+/* The outermost call ends: what has to wait for that is done. */
+void flow_leave_outermost(SpiceFlow *flow);
 void flow_free_if_done(SpiceFlow *flow);
 void flow_clients_forget(SpiceFlow *flow);
 void flow_client_kick(SpiceFlowClient *client, SpiceFlowReason reason);
 SpiceFlowClient *flow_client_insert(SpiceFlow *flow,
                                     const SpiceFlowClientParams *params,
                                     void *opaque);
-bool flow_turn_pauses(const SpiceFlow *flow);
 
 /* flow-message.c: a message begins as a view of the caller's memory. */
 SpiceFlowMessage *flow_message_new(SpiceFlow *flow, const void *data,
@@ -133,6 +134,8 @@ SpiceFlowMessage *flow_message_new(SpiceFlow *flow, const void *data,
 void flow_message_own(SpiceFlowMessage *msg);
 /* The caller's memory ends now: drop its reference, keep bytes still wanted. */
 void flow_message_release_borrowed(SpiceFlowMessage *msg);
+/* Nobody has a reference any more. */
+void flow_message_free(SpiceFlowMessage *msg);
 void flow_pool_trim(SpiceFlow *flow, size_t target);
 
 /* flow-to-guest.c */
@@ -160,6 +163,49 @@ uint32_t flow_client_ring_drop(SpiceFlowClient *client, uint32_t keep);
 static inline void flow_enter(SpiceFlow *flow)
 {
     flow->depth++;
+}
+
+static inline void flow_message_unref(SpiceFlowMessage *msg)
+{
+    if (--msg->refs == 0) {
+        flow_message_free(msg);
+    }
+}
+
+/* g_queue_pop_head_link() without a call for a queue that is empty. */
+static inline GList *flow_queue_pop(GQueue *queue)
+{
+    return queue->head ? g_queue_pop_head_link(queue) : NULL;
+}
+
+static inline bool flow_turn_pauses(const SpiceFlow *flow)
+{
+    return flow->turn && !flow->turn->away && !flow->current &&
+           !flow->turn->to_guest.length && flow->ready.length;
+}
+
+/* Some client keeps others waiting, or may do so soon. */
+static inline bool flow_clock_wanted(const SpiceFlow *flow)
+{
+    return flow->running &&
+           ((flow->num_undelivered && flow->num_live > 1) ||
+            flow_turn_pauses(flow));
+}
+
+/* Whether the end of the outermost call leaves nothing to be done. */
+static inline bool flow_quiet(const SpiceFlow *flow)
+{
+    return !flow->guest_wait_len && !flow->num_gone && !flow->closed &&
+           flow->clock_runs == flow_clock_wanted(flow);
+}
+
+static inline void flow_leave(SpiceFlow *flow)
+{
+    if (flow->depth == 1 && !flow_quiet(flow)) {
+        flow_leave_outermost(flow);
+    } else {
+        flow->depth--;
+    }
 }
 
 /* Every transition goes through here. */

@@ -101,7 +101,7 @@ static void client_ring_popped(SpiceFlowClient *client, SpiceFlowMessage *msg)
         client->flow->num_undelivered -= !client->away;
         ring_shrink(&client->ring);
     }
-    spice_flow_message_unref(msg);
+    flow_message_unref(msg);
 }
 
 SpiceFlowMessage *flow_ring_at(const SpiceFlowClient *client, uint32_t i)
@@ -144,7 +144,7 @@ void flow_client_flush(SpiceFlowClient *client)
         flow_event(flow, SPICE_FLOW_EV_TO_CLIENT_SEND, client, msg->size);
         msg->refs++;
         out = flow->ops->send(client->opaque, msg);
-        spice_flow_message_unref(msg);
+        flow_message_unref(msg);
         if (out && client_live(client)) {
             spice_flow_client_sent(client);
         }

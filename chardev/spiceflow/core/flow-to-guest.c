@@ -72,7 +72,7 @@ static void to_guest_drop(SpiceFlowMessage *msg, size_t pos)
     to_guest_forget(msg);
     flow_count_dropped(flow, msg->size - pos);
     flow->self_tokens += msg->paid;
-    spice_flow_message_unref(msg);
+    flow_message_unref(msg);
 }
 
 static uint32_t to_guest_drop_queue(GQueue *queue)
@@ -212,7 +212,7 @@ static void current_done(SpiceFlow *flow)
     flow->count.guest_messages++;
     flow_event(flow, SPICE_FLOW_EV_TO_GUEST_DONE, owner, msg->size);
     to_guest_forget(msg);
-    spice_flow_message_unref(msg);
+    flow_message_unref(msg);
     if (price) {
         client_token_due(owner);
     }
@@ -226,10 +226,10 @@ static void current_done(SpiceFlow *flow)
 static bool current_next(SpiceFlow *flow)
 {
     SpiceFlowClient *client;
-    GList *link = g_queue_pop_head_link(&flow->orphans);
+    GList *link = flow_queue_pop(&flow->orphans);
 
     if (!link) {
-        link = g_queue_pop_head_link(&flow->server);
+        link = flow_queue_pop(&flow->server);
         flow->torn = flow->torn && !link;
     }
     if (!link) {
@@ -238,15 +238,15 @@ static bool current_next(SpiceFlow *flow)
             return false;
         }
         if (!client) {
-            GList *first = g_queue_peek_head_link(&flow->ready);
+            GList *first = flow_queue_pop(&flow->ready);
 
             if (!first) {
                 return false;
             }
             client = first->data;
-            ready_remove(client);
+            client->ready = false;
         }
-        link = g_queue_pop_head_link(&client->to_guest);
+        link = flow_queue_pop(&client->to_guest);
         if (!link) {
             return false;
         }
@@ -305,7 +305,7 @@ static bool current_write(SpiceFlow *flow)
             }
         }
     }
-    spice_flow_message_unref(msg);
+    flow_message_unref(msg);
     return n > 0;
 }
 

@@ -109,17 +109,9 @@ const char *spice_flow_reason_name(SpiceFlowReason reason)
     return "?";
 }
 
-bool flow_turn_pauses(const SpiceFlow *flow)
-{
-    return flow->turn && !flow->turn->away && !flow->current &&
-           !flow->turn->to_guest.length && flow->ready.length;
-}
-
 static void clock_update(SpiceFlow *flow)
 {
-    bool runs = flow->running &&
-                ((flow->num_undelivered && flow->num_live > 1) ||
-                 flow_turn_pauses(flow));
+    bool runs = flow_clock_wanted(flow);
 
     if (runs != flow->clock_runs) {
         flow->clock_runs = runs;
@@ -173,17 +165,14 @@ static void free_gone_clients(SpiceFlow *flow)
     flow->num_gone = 0;
 }
 
-void flow_leave(SpiceFlow *flow)
+void flow_leave_outermost(SpiceFlow *flow)
 {
-    if (flow->depth == 1) {
-        flow_wake_if_due(flow);
-        clock_update(flow);
-        /* The clock may just have removed a client that the guest waited
-         * for. */
-        flow_wake_if_due(flow);
-        if (flow->num_gone) {
-            free_gone_clients(flow);
-        }
+    flow_wake_if_due(flow);
+    clock_update(flow);
+    /* The clock may just have removed a client that the guest waited for. */
+    flow_wake_if_due(flow);
+    if (flow->num_gone) {
+        free_gone_clients(flow);
     }
     flow->depth--;
     flow_free_if_done(flow);
