@@ -64,20 +64,7 @@
 #include "qom/object.h"
 
 #include "pattern.h"
-
-/* The two differences between the supported versions that are met here */
-#if QEMU_VERSION_MAJOR > 10 || \
-    (QEMU_VERSION_MAJOR == 10 && QEMU_VERSION_MINOR >= 2)
-typedef CharFrontend PumpChar;
-#else
-typedef CharBackend PumpChar;
-#endif
-#if QEMU_VERSION_MAJOR > 10 || \
-    (QEMU_VERSION_MAJOR == 10 && QEMU_VERSION_MINOR >= 1)
-typedef const void PumpClassData;
-#else
-typedef void PumpClassData;
-#endif
+#include "test-compat.h"
 
 #define TYPE_SPICEFLOW_PUMP "spiceflow-pump"
 OBJECT_DECLARE_SIMPLE_TYPE(SpiceFlowPump, SPICEFLOW_PUMP)
@@ -135,7 +122,7 @@ typedef struct PumpResults {
 struct SpiceFlowPump {
     DeviceState parent_obj;
 
-    PumpChar chr;
+    TestFrontend chr;
     PumpSettings set;
     PumpResults res;
 
@@ -854,7 +841,7 @@ static const Property pump_properties[] = {
     DEFINE_PROP_CHR("chardev", SpiceFlowPump, chr),
 };
 
-static void pump_class_init(ObjectClass *klass, PumpClassData *data)
+static void pump_class_init(ObjectClass *klass, TestClassData *data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
     size_t i;
