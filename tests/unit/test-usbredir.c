@@ -402,6 +402,10 @@ static const Case cases[] = {
       P("05", "a0000000") "00" R4("02") R4("02") R4("02") "020202"
       "00" R4("01") R4("03") R4("ff") "ffffff" R64("01") R64("00"), PASSES },
 
+    { "packet-size/is-not-read-from-intervals", TO_GUEST, ALL_CAPS, ALL_CAPS,
+      Q("05", "20010000") R32("ff") R32("02") R32("00") R64("00")
+      R64("00") R64("00"), PASSES },
+
     /* hellos */
     { "hello/again", TO_GUEST, 0, 0, HELLO("00000000"),
       STRICTER("there was a hello already", 0) },
@@ -805,6 +809,24 @@ static void test_held_twice(void)
     spice_flow_usbredir_check(guard, TO_GUEST, two->data + 607, 1, &spans);
     g_assert_cmpmem(spans.held, spans.held_len, two->data + 304, 303);
     g_assert_cmpuint(spans.pass, ==, 1);
+}
+
+/* The longest packet that the parser takes is a filter's or a hello's. */
+static void test_longest(void)
+{
+    g_autoptr(SpiceFlowUsbredir) guard = greeted_guard(FILTER, 0);
+    g_autoptr(GByteArray) most = bytes_of(P("17", "00040008"));
+    g_autoptr(GByteArray) more = bytes_of(P("17", "01040008"));
+    g_autoptr(GByteArray) out = g_byte_array_new();
+
+    g_assert_cmpint(give(guard, TO_CLIENT, most->data, most->len, out), ==,
+                    SPICE_FLOW_USBREDIR_PASS);
+    g_assert_cmpuint(out->len, ==, most->len);
+    guard = reload(guard);
+    spice_flow_usbredir_free(g_steal_pointer(&guard));
+    guard = greeted_guard(FILTER, 0);
+    g_assert_cmpint(give(guard, TO_CLIENT, more->data, more->len, out), ==,
+                    SPICE_FLOW_USBREDIR_BAD);
 }
 
 /* The largest bulk transfer there is passes, without memory for it. */
@@ -1413,6 +1435,7 @@ int main(int argc, char **argv)
     g_test_add_func("/usbredir/no-copy", test_no_copy);
     g_test_add_func("/usbredir/held-twice", test_held_twice);
     g_test_add_func("/usbredir/largest", test_largest);
+    g_test_add_func("/usbredir/longest", test_longest);
     g_test_add_func("/usbredir/restore", test_restore);
     g_test_add_func("/usbredir/parser/differential", test_differential);
     g_test_add_func("/usbredir/parser/talk", test_talk);
