@@ -126,11 +126,9 @@ void vdagent_caps_for_client(const Agent *agent, Caps *caps)
 
 bool vdagent_caps_selection(const Agent *agent)
 {
-    Caps any;
-    uint32_t all;
-
-    return caps_of_clients(agent, &any, &all) &&
-           (all & agent->s.guest.word[0] & CAP(CLIPBOARD_SELECTION));
+    /* what is in use is what was told, not what is due to be */
+    return agent->s.guest_told.word[0] & agent->s.guest.word[0] &
+           CAP(CLIPBOARD_SELECTION);
 }
 
 /* Remember what an announcement says. */

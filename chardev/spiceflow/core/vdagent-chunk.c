@@ -131,13 +131,13 @@ static size_t guest_prefix(Agent *agent, const uint8_t *data, size_t len)
     s->fill += len;
 
     if (s->fill == HEADER_SIZE) {
+        s->type = spice_flow_get_u32(s->piece + 4);
+        s->opaque = spice_flow_get_u64(s->piece + 8);
+        s->size = spice_flow_get_u32(s->piece + 16);
         if (spice_flow_get_u32(s->piece) != VD_AGENT_PROTOCOL) {
             s->error = SPICE_VDAGENT_GUEST_PROTOCOL;
             return len;
         }
-        s->type = spice_flow_get_u32(s->piece + 4);
-        s->opaque = spice_flow_get_u64(s->piece + 8);
-        s->size = spice_flow_get_u32(s->piece + 16);
         want = vdagent_prefix_size(s->type, s->size);
     }
     if (s->fill == want) {
@@ -327,6 +327,28 @@ static SpiceVdagentVerdict client_fail(Client *client,
     return SPICE_VDAGENT_ERROR;
 }
 
+/* The first piece of a message; 0 when it is in order. */
+static SpiceVdagentClientError client_begin(SpiceVdagentClientState *s,
+                                            const uint8_t *data, size_t len)
+{
+    uint64_t message;
+
+    if (len < HEADER_SIZE) {
+        return SPICE_VDAGENT_CLIENT_SHORT_HEADER;
+    }
+    if (spice_flow_get_u32(data) != VD_AGENT_PROTOCOL) {
+        return SPICE_VDAGENT_CLIENT_PROTOCOL;
+    }
+    message = (uint64_t)HEADER_SIZE + spice_flow_get_u32(data + 16);
+    if (len > message) {
+        return SPICE_VDAGENT_CLIENT_PAST_END;
+    }
+    s->message_left = message;
+    s->judged = false;
+    s->wanted = s->started;
+    return 0;
+}
+
 /* The pieces of a message until it can be judged; mostly that is one. */
 static SpiceVdagentVerdict client_prefix(Client *client, uint8_t *data,
                                          size_t len, SpiceFlowBuffer *buffer)
@@ -377,15 +399,11 @@ SpiceVdagentVerdict spice_vdagent_client_piece(SpiceVdagentClient *client,
         return SPICE_VDAGENT_DISCARD;
     }
     if (s->message_left == 0) {
-        if (len < HEADER_SIZE) {
-            return client_fail(client, SPICE_VDAGENT_CLIENT_SHORT_HEADER);
+        SpiceVdagentClientError error = client_begin(s, data, len);
+
+        if (error) {
+            return client_fail(client, error);
         }
-        if (spice_flow_get_u32(data) != VD_AGENT_PROTOCOL) {
-            return client_fail(client, SPICE_VDAGENT_CLIENT_PROTOCOL);
-        }
-        s->message_left = (uint64_t)HEADER_SIZE + spice_flow_get_u32(data + 16);
-        s->judged = false;
-        s->wanted = s->started;
     }
     if (len > s->message_left) {
         return client_fail(client, SPICE_VDAGENT_CLIENT_PAST_END);

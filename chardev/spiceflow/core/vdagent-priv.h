@@ -145,8 +145,8 @@ bool vdagent_xfer_take_status(Client *client, uint32_t *id, uint32_t *result);
 /* For saving and restoring. */
 void vdagent_xfer_insert(Agent *agent, const SpiceVdagentXferState *x);
 void vdagent_xfer_status_add(Client *client, uint32_t id, uint32_t result);
-/* Returns how many there were. */
+/* From @to[@at] on; returns where the next ones go. */
 uint32_t vdagent_xfer_save_statuses(const Client *client,
-                                    SpiceVdagentStatusState *to);
+                                    SpiceVdagentStatusState *to, uint32_t at);
 
 #endif

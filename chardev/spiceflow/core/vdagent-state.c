@@ -18,6 +18,7 @@ void spice_vdagent_save(const SpiceVdagent *agent, SpiceVdagentSaved *saved)
 
     *saved = (SpiceVdagentSaved) {
         .agent = agent->s,
+        .clipboard = agent->policy.clipboard,
         .num_clients = agent->clients.length,
         .clients = g_new(SpiceVdagentClientState, agent->clients.length),
         .num_xfers = agent->xfers.length,
@@ -34,7 +35,7 @@ void spice_vdagent_save(const SpiceVdagent *agent, SpiceVdagentSaved *saved)
     n = 0;
     saved->statuses = g_new(SpiceVdagentStatusState, saved->num_statuses);
     for (GList *l = agent->clients.head; l; l = l->next) {
-        n += vdagent_xfer_save_statuses(client_of(l), saved->statuses + n);
+        n = vdagent_xfer_save_statuses(client_of(l), saved->statuses, n);
     }
 }
 
@@ -169,6 +170,9 @@ static const char *check_client(const SpiceVdagentClientState *s)
     }
     if (s->receiving && !s->started) {
         return "receiving";
+    }
+    if (s->wanted && !s->started) {
+        return "wanted";
     }
     if (s->message_left > (uint64_t)HEADER_SIZE + UINT32_MAX) {
         return "message-left";
@@ -351,12 +355,7 @@ static bool saved_check(const SpiceVdagentSaved *saved, char **error)
 bool spice_vdagent_restore(SpiceVdagent *agent, const SpiceVdagentSaved *saved,
                            char **error)
 {
-    static const SpiceVdagentPolicy all = {
-        .clipboard = SPICE_VDAGENT_CLIPBOARD_BOTH,
-        .max_to_guest = NO_LIMIT,
-        .max_to_client = NO_LIMIT,
-        .file_transfer = true,
-    };
+    SpiceVdagentPolicy old = { .clipboard = saved->clipboard };
 
     if (!saved_check(saved, error)) {
         return false;
@@ -382,6 +381,6 @@ bool spice_vdagent_restore(SpiceVdagent *agent, const SpiceVdagentSaved *saved,
         vdagent_xfer_status_add(spice_vdagent_client_find(agent, x->client),
                                 x->id, x->result);
     }
-    vdagent_take_away(agent, &all);
+    vdagent_take_away(agent, &old);
     return true;
 }

@@ -119,35 +119,33 @@ bool vdagent_xfer_take_status(Client *client, uint32_t *id, uint32_t *result)
 }
 
 uint32_t vdagent_xfer_save_statuses(const Client *client,
-                                    SpiceVdagentStatusState *to)
+                                    SpiceVdagentStatusState *to, uint32_t at)
 {
     for (GList *l = client->statuses.head; l; l = l->next) {
         const Status *status = l->data;
 
-        *to++ = (SpiceVdagentStatusState) {
+        to[at++] = (SpiceVdagentStatusState) {
             .client = client->s.id,
             .id = status->id,
             .result = status->result,
         };
     }
-    return client->statuses.length;
+    return at;
 }
 
 bool vdagent_xfer_take_cancelled(Agent *agent, uint32_t *guest_id)
 {
-    if (!agent->num_cancelled) {
+    GList *l = agent->num_cancelled ? agent->xfers.head : NULL;
+
+    while (l && ((Xfer *)l->data)->x.client) {
+        l = l->next;
+    }
+    if (!l) {
         return false;
     }
-    for (GList *l = agent->xfers.head; l; l = l->next) {
-        Xfer *xfer = l->data;
-
-        if (!xfer->x.client) {
-            *guest_id = xfer->x.guest_id;
-            xfer_forget(agent, xfer);
-            return true;
-        }
-    }
-    return false;
+    *guest_id = ((Xfer *)l->data)->x.guest_id;
+    xfer_forget(agent, l->data);
+    return true;
 }
 
 static uint32_t guest_id_new(Agent *agent, const Client *client, uint32_t id)

@@ -193,12 +193,14 @@ typedef struct SpiceVdagentStatusState {
 /**
  * struct SpiceVdagentSaved: the complete state, flat.
  * @agent: what there is once
+ * @clipboard: of the policy that it was saved under
  * @clients: in the order they were added
  * @xfers: in the order they were started
  * @statuses: per client in order
  */
 struct SpiceVdagentSaved {
     SpiceVdagentState agent;
+    uint8_t clipboard;
     uint32_t num_clients;
     SpiceVdagentClientState *clients;
     uint32_t num_xfers;

@@ -413,7 +413,7 @@ void spice_vdagent_save(const SpiceVdagent *agent, SpiceVdagentSaved *saved);
 /**
  * spice_vdagent_restore: replace the state, clients included: they are there
  * under their ids afterwards, and removed like others.  The policy stays that
- * of @agent; where it is stricter than the saved one both sides are told.
+ * of @agent; where it differs from the saved one both sides are told.
  * @agent: the agent
  * @saved: the state; borrowed
  * @error: set to what does not add up, naming the field; freed with g_free()
