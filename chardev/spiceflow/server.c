@@ -101,7 +101,8 @@ void sf_server_remove_endpoint(SFServer *server, SFEndpoint *endpoint)
 
 uint32_t sf_server_admit(SFServer *server)
 {
-    if (server->num_clients >= server->max_clients) {
+    /* There may be several: it was more when they came. */
+    while (server->num_clients >= server->max_clients) {
         if (server->max_clients > 1) {
             return SPICE_LINK_ERR_PERMISSION_DENIED;
         }
