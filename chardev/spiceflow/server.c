@@ -204,10 +204,27 @@ static bool address_in_use(const SocketAddress *addr)
     return used;
 }
 
+/* The resolver takes a number that is too large for another one. */
+static bool check_port(const SocketAddress *addr, Error **errp)
+{
+    uint64_t port;
+
+    if (addr->type == SOCKET_ADDRESS_TYPE_INET &&
+        qemu_strtou64(addr->u.inet.port, NULL, 10, &port) != -EINVAL &&
+        port > UINT16_MAX) {
+        error_setg(errp, "addr: there is no port %s", addr->u.inet.port);
+        return false;
+    }
+    return true;
+}
+
 static bool server_listen(SFServer *server, Error **errp)
 {
     QIONetListener *listener;
 
+    if (!check_port(server->addr, errp)) {
+        return false;
+    }
     if (address_in_use(server->addr)) {
         error_setg(errp, "addr: somebody listens on '%s' already",
                    server->addr->u.q_unix.path);
