@@ -101,7 +101,8 @@ void sf_server_remove_endpoint(SFServer *server, SFEndpoint *endpoint)
 
 uint32_t sf_server_admit(SFServer *server)
 {
-    if (server->num_clients >= server->max_clients) {
+    /* There may be several: it was more when they came. */
+    while (server->num_clients >= server->max_clients) {
         if (server->max_clients > 1) {
             return SPICE_LINK_ERR_PERMISSION_DENIED;
         }
@@ -203,10 +204,27 @@ static bool address_in_use(const SocketAddress *addr)
     return used;
 }
 
+/* The resolver takes a number that is too large for another one. */
+static bool check_port(const SocketAddress *addr, Error **errp)
+{
+    uint64_t port;
+
+    if (addr->type == SOCKET_ADDRESS_TYPE_INET &&
+        qemu_strtou64(addr->u.inet.port, NULL, 10, &port) != -EINVAL &&
+        port > UINT16_MAX) {
+        error_setg(errp, "addr: there is no port %s", addr->u.inet.port);
+        return false;
+    }
+    return true;
+}
+
 static bool server_listen(SFServer *server, Error **errp)
 {
     QIONetListener *listener;
 
+    if (!check_port(server->addr, errp)) {
+        return false;
+    }
     if (address_in_use(server->addr)) {
         error_setg(errp, "addr: somebody listens on '%s' already",
                    server->addr->u.q_unix.path);

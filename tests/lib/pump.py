@@ -53,6 +53,8 @@ class Pump:
 
     def start(self, mode, **settings):
         """Open the frontend's side and begin; nothing is waited for."""
+        if self.qemu.get(self.path, "running"):
+            self.qemu.set(self.path, "running", False)
         settings = {"mode": mode, "verify": True, **settings}
         for key, value in settings.items():
             self.qemu.set(self.path, key.replace("_", "-"), value)

@@ -130,12 +130,13 @@ class Qemu:
 
     ARGS are added to what every machine here has.  GUEST, a pair of kernel
     and initramfs, makes it boot; without one the machine is only as far as
-    its firmware, and PAUSED keeps it from running even that.
+    its firmware, and PAUSED keeps it from running even that.  The sockets of
+    INHERIT are open in it under the numbers that they have here.
     """
 
     def __init__(self, args=(), *, folder, guest=None, machine="pc",
                  accel=None, memory=MEMORY, paused=False, name="qemu",
-                 env=None, binary=None, start_timeout=20):
+                 env=None, binary=None, start_timeout=20, inherit=()):
         self.name = name
         self.expected_end = False
         self.args = list(args)
@@ -173,7 +174,7 @@ class Qemu:
         try:
             self.process = Process(
                 argv, log=os.path.join(folder, name + ".log"), env=env,
-                pass_fds=[s.fileno() for s in pairs])
+                pass_fds=[s.fileno() for s in (*pairs, *inherit)])
         except BaseException:
             ours.close()
             if self.control:

@@ -148,6 +148,7 @@ struct SpiceFlowPump {
 };
 
 static void pump_write(SpiceFlowPump *p);
+static void pump_accept(SpiceFlowPump *p);
 
 /* The end of a run, good or bad */
 
@@ -189,6 +190,7 @@ static gboolean pump_watch(void *do_not_use, GIOCondition cond, void *opaque)
     p->turn_written = 0;        /* the main loop had its turn to get here */
     if (p->running && p->opened) {
         pump_write(p);
+        pump_accept(p);         /* an echo that is out makes room */
     }
     return G_SOURCE_REMOVE;
 }
