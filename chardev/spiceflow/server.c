@@ -197,7 +197,7 @@ static bool address_in_use(const SocketAddress *addr)
     if (fd < 0) {
         return false;
     }
-    qemu_socket_set_nonblock(fd);
+    g_unix_set_fd_nonblocking(fd, true, NULL);
     used = connect(fd, (struct sockaddr *)&un, sizeof(un)) == 0 ||
            errno == EAGAIN;
     close(fd);
