@@ -152,6 +152,25 @@ static void source_clear(guint *tag)
 }
 
 /*
+ * A watch on the socket.  GLib takes the descriptor of a source that may not
+ * recurse out of its main context around every dispatch, and each time wakes
+ * up the context by writing to a descriptor of its own: three system calls for
+ * nothing, a tenth of a round trip.  Our sources may recurse: a main loop that
+ * runs inside a callback finds `reading` set, or a queue in order.
+ */
+static guint channel_watch(SFChannel *channel, GIOCondition condition,
+                           QIOChannelFunc func)
+{
+    g_autoptr(GSource) source = qio_channel_create_watch(channel->info.ioc,
+                                                         condition);
+
+    g_source_set_callback(source, (GSourceFunc)(void (*)(void))func, channel,
+                          NULL);
+    g_source_set_can_recurse(source, true);
+    return g_source_attach(source, NULL);
+}
+
+/*
  * Later: the main loop's next turn, whoever's thread this is
  */
 
@@ -343,9 +362,8 @@ static void channel_flush(SFChannel *channel)
     if (sf_channel_closed(channel) || QSIMPLEQ_EMPTY(&channel->items)) {
         source_clear(&channel->out_tag);
     } else if (!channel->out_tag) {
-        channel->out_tag = qio_channel_add_watch(channel->info.ioc, G_IO_OUT,
-                                                 channel_writable, channel,
-                                                 NULL);
+        channel->out_tag = channel_watch(channel, G_IO_OUT,
+                                         channel_writable);
     }
 }
 
@@ -428,9 +446,8 @@ static bool item_send(SFChannel *channel, SFItem *direct,
     }
     /* A flush here would report the message as sent before this returns. */
     if (!channel->out_tag) {
-        channel->out_tag = qio_channel_add_watch(channel->info.ioc, G_IO_OUT,
-                                                 channel_writable, channel,
-                                                 NULL);
+        channel->out_tag = channel_watch(channel, G_IO_OUT,
+                                         channel_writable);
     }
     return false;
 }
@@ -651,9 +668,7 @@ static gboolean channel_readable(QIOChannel *ioc, GIOCondition condition,
 static void channel_watch_input(SFChannel *channel)
 {
     if (!channel->in_tag && !sf_channel_closed(channel)) {
-        channel->in_tag = qio_channel_add_watch(channel->info.ioc, G_IO_IN,
-                                                channel_readable, channel,
-                                                NULL);
+        channel->in_tag = channel_watch(channel, G_IO_IN, channel_readable);
     }
 }
 

@@ -13,12 +13,21 @@
  *   echo   writes back what it reads             (the pump pings)
  *   ping   writes `size` bytes and waits for     (the pump echoes)
  *          as many, `count` times
+ *   crowd  reads `total` bytes from each of      (as many pumps are sources)
+ *          `clients` port channels
+ *   agents reads `total` bytes of the guest's    (the pump plays the agent)
+ *          agent on each of `clients` clients
+ *   link   connects and asks for the list of
+ *          channels, `count` times
+ *   idle   connects `clients` clients and does
+ *          nothing more
+ *   stall  connects and reads nothing            (the pump is a source)
  *
- * It talks to the script in lines: it prints {"event": "connected"}, for feed
- * and ping then {"event": "ready"} once the guest's side is open, and waits for
- * a line on its standard input before it sends anything; at the end
- * it prints {"event": "done"} with the results, and closes the connection
- * only when its standard input ends, so that nothing is lost by leaving early.
+ * It talks to the script in lines: it prints {"event": "connected"}, for feed,
+ * ping and agents then {"event": "ready"} once the guest's side is open, and
+ * waits for a line on its standard input before it goes on; at the end it
+ * prints {"event": "done"} with the results, and closes the connection only
+ * when its standard input ends, so that nothing is lost by leaving early.
  * All times are nanoseconds of the monotonic clock, which the pump uses too.
  */
 
@@ -27,6 +36,7 @@
 
 #include <getopt.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,8 +45,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#define CLIENTS_MAX 256
+
 typedef struct Peer {
+    WireAddress where;
     Wire *wire;
+    WireSession *session[CLIENTS_MAX];
+    Wire *wires[CLIENTS_MAX];
+    uint64_t clients;
     uint64_t total;
     uint64_t size;
     uint64_t count;
@@ -174,15 +190,158 @@ static void ping(Peer *p)
     p->finished_ns = before;
 }
 
+/* Take `total` bytes from each of the wires, whichever has some */
+static void drain_all(Peer *p)
+{
+    struct pollfd fds[CLIENTS_MAX];
+    uint64_t got[CLIENTS_MAX] = { 0 };
+    uint64_t left = p->clients, i;
+
+    for (i = 0; i < p->clients; i++) {
+        fds[i] = (struct pollfd) { wire_fd(p->wires[i]), POLLIN, 0 };
+    }
+    p->started_ns = now_ns();
+    while (left) {
+        if (poll(fds, p->clients, -1) < 0) {
+            die("poll failed");
+        }
+        for (i = 0; i < p->clients; i++) {
+            const uint8_t *data;
+
+            if (!fds[i].revents) {
+                continue;
+            }
+            /* Until the wire's buffer is empty: poll() knows nothing of it */
+            do {
+                if (!p->first_ns) {
+                    p->first_ns = now_ns();
+                }
+                got[i] += wire_read(p->wires[i], &data);
+            } while (wire_buffered(p->wires[i]));
+            if (got[i] >= p->total) {
+                p->received += got[i];
+                fds[i].fd = -1;
+                left--;
+            }
+        }
+    }
+    p->finished_ns = now_ns();
+    if (p->received > p->total * p->clients) {
+        die("%" PRIu64 " bytes came, %" PRIu64 " were expected",
+            p->received, p->total * p->clients);
+    }
+}
+
+/* How long it takes from nothing to the list of channels */
+static void link_up(Peer *p)
+{
+    p->samples = calloc(p->count, sizeof(p->samples[0]));
+    if (!p->samples) {
+        die("out of memory");
+    }
+    p->started_ns = now_ns();
+    while (p->samples_n < p->count) {
+        uint64_t before = now_ns();
+        WireSession *s = wire_session_open(&p->where);
+
+        p->samples[p->samples_n++] = now_ns() - before;
+        wire_session_close(s);
+    }
+    p->finished_ns = now_ns();
+}
+
+static void nothing(Peer *p)
+{
+    p->started_ns = p->finished_ns = now_ns();
+}
+
+/* Connecting */
+
+static void open_one(Peer *p)
+{
+    p->wire = wire_open(&p->where);
+}
+
+static void open_crowd(Peer *p)
+{
+    uint64_t i;
+
+    p->session[0] = wire_session_open(&p->where);
+    wire_session_serve(p->session[0]);
+    for (i = 0; i < p->clients; i++) {
+        p->wires[i] = wire_session_port(p->session[0], i);
+    }
+}
+
+static void open_agents(Peer *p)
+{
+    uint64_t i;
+
+    for (i = 0; i < p->clients; i++) {
+        p->wires[i] = wire_open_agent(&p->where);
+    }
+}
+
+static void open_clients(Peer *p)
+{
+    uint64_t i;
+
+    for (i = 0; i < p->clients; i++) {
+        p->session[i] = wire_session_open(&p->where);
+    }
+}
+
+static void close_all(Peer *p)
+{
+    uint64_t i;
+
+    for (i = 0; i < CLIENTS_MAX; i++) {
+        if (p->wires[i]) {
+            wire_close(p->wires[i]);
+        }
+    }
+    for (i = 0; i < CLIENTS_MAX; i++) {
+        if (p->session[i]) {
+            wire_session_close(p->session[i]);
+        }
+    }
+    if (p->wire) {
+        wire_close(p->wire);
+    }
+}
+
+/* Waiting for the guest's side */
+
+static void wait_one(Peer *p)
+{
+    wire_wait_open(p->wire);
+}
+
+static void wait_all(Peer *p)
+{
+    uint64_t i;
+
+    for (i = 0; i < p->clients; i++) {
+        wire_wait_open(p->wires[i]);
+    }
+}
+
+/* @open: connect; @wait: it is to wait for the guest's side, then for the word to go */
 static const struct {
     const char *name;
+    void (*open)(Peer *p);
+    void (*wait)(Peer *p);
     void (*run)(Peer *p);
-    bool starts;            /* sends first, hence waits for the word to go */
 } modes[] = {
-    { "drain", drain, false },
-    { "feed", feed, true },
-    { "echo", echo, false },
-    { "ping", ping, true },
+    { "drain", open_one, NULL, drain },
+    { "feed", open_one, wait_one, feed },
+    { "echo", open_one, NULL, echo },
+    { "ping", open_one, wait_one, ping },
+    { "crowd", open_crowd, NULL, drain_all },
+    { "agents", open_agents, wait_all, drain_all },
+    { "link", NULL, NULL, link_up },
+    { "idle", open_clients, NULL, nothing },
+    { "stall", open_one, NULL, nothing },
 };
 
 static int compare_samples(const void *a, const void *b)
@@ -209,7 +368,8 @@ static void report(Peer *p)
            ", \"messages\": %" PRIu64 ", \"cpu-ns\": %" PRIu64
            ", \"round-trips\": %" PRIu64,
            p->sent, p->received, p->started_ns, p->first_ns, p->finished_ns,
-           wire_reads(p->wire), wire_messages(p->wire),
+           p->wire ? wire_reads(p->wire) : 0,
+           p->wire ? wire_messages(p->wire) : 0,
            clock_ns(CLOCK_PROCESS_CPUTIME_ID), p->samples_n);
     if (p->samples_n) {
         qsort(p->samples, p->samples_n, sizeof(p->samples[0]),
@@ -242,9 +402,10 @@ static uint64_t parse_number(const char *name, const char *text, uint64_t min,
 static void usage(void)
 {
     puts("usage: peer --connect unix:PATH|tcp:HOST:PORT "
-         "--mode drain|feed|echo|ping\n"
-         "            [--wire raw|spice] [--password TEXT] [--channel N]\n"
-         "            [--total BYTES] [--size BYTES] [--count N] [--verify]");
+         "[--wire raw|spice] [--tls]\n"
+         "            --mode drain|feed|echo|ping|crowd|agents|link|idle|stall\n"
+         "            [--password TEXT] [--channel N] [--clients N] [--verify]\n"
+         "            [--total BYTES] [--size BYTES] [--count N]");
 }
 
 int main(int argc, char **argv)
@@ -258,12 +419,16 @@ int main(int argc, char **argv)
         { "total", required_argument, NULL, 't' },
         { "size", required_argument, NULL, 's' },
         { "count", required_argument, NULL, 'k' },
+        { "clients", required_argument, NULL, 'l' },
+        { "tls", no_argument, NULL, 'e' },
         { "verify", no_argument, NULL, 'v' },
         { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 },
     };
-    WireAddress where = { .password = "" };
-    Peer p = { .total = 256 << 20, .size = 65536, .count = 10000 };
+    static Peer p = {
+        .where = { .password = "" },
+        .clients = 1, .total = 256 << 20, .size = 65536, .count = 10000,
+    };
     size_t mode = sizeof(modes) / sizeof(modes[0]), i;
     int opt;
 
@@ -273,13 +438,13 @@ int main(int argc, char **argv)
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (opt) {
         case 'c':
-            where.address = optarg;
+            p.where.address = optarg;
             break;
         case 'w':
             if (strcmp(optarg, "raw") && strcmp(optarg, "spice")) {
                 die("--wire must be raw or spice, not %s", optarg);
             }
-            where.spice = !strcmp(optarg, "spice");
+            p.where.spice = !strcmp(optarg, "spice");
             break;
         case 'm':
             for (i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
@@ -289,10 +454,10 @@ int main(int argc, char **argv)
             }
             break;
         case 'p':
-            where.password = optarg;
+            p.where.password = optarg;
             break;
         case 'n':
-            where.channel = parse_number("channel", optarg, 0, 255);
+            p.where.channel = parse_number("channel", optarg, 0, 255);
             break;
         case 't':
             p.total = parse_number("total", optarg, 1, INT64_MAX);
@@ -303,6 +468,12 @@ int main(int argc, char **argv)
         case 'k':
             p.count = parse_number("count", optarg, 1, 10000000);
             break;
+        case 'l':
+            p.clients = parse_number("clients", optarg, 1, CLIENTS_MAX);
+            break;
+        case 'e':
+            p.where.tls = true;
+            break;
         case 'v':
             p.verify = true;
             break;
@@ -311,7 +482,7 @@ int main(int argc, char **argv)
             return opt == 'h' ? 0 : 2;
         }
     }
-    if (!where.address || mode == sizeof(modes) / sizeof(modes[0]) ||
+    if (!p.where.address || mode == sizeof(modes) / sizeof(modes[0]) ||
         optind != argc) {
         usage();
         return 2;
@@ -322,10 +493,12 @@ int main(int argc, char **argv)
         die("out of memory");
     }
     pump_pattern_fill(p.pattern);
-    p.wire = wire_open(&where);
+    if (modes[mode].open) {
+        modes[mode].open(&p);
+    }
     say("connected");
-    if (modes[mode].starts) {
-        wire_wait_open(p.wire);
+    if (modes[mode].wait) {
+        modes[mode].wait(&p);
         say("ready");
         wait_for_go();
     }
@@ -335,7 +508,7 @@ int main(int argc, char **argv)
     while (getchar() != EOF) {
         continue;
     }
-    wire_close(p.wire);
+    close_all(&p);
     free(p.samples);
     free(p.pattern);
     return 0;

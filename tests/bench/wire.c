@@ -15,14 +15,19 @@
  * are kept.  So the cost per message is a few instructions, and the peer is not
  * what limits a measurement.
  *
- * The main channel must be served while the other one is measured, or the
- * server may take the client for dead: a thread reads it and answers its pings.
+ * With TLS the records take the place of the socket's bytes.  Whose certificate
+ * it is does not matter here and is not looked at.
+ *
+ * The main channel must be served while another one is measured, or the server
+ * may take the client for dead: a thread reads it and answers its pings.  Where
+ * the agent is what is measured the main channel is the wire itself.
  */
 
 #include "wire.h"
 
 #include <errno.h>
 #include <gcrypt.h>
+#include <gnutls/gnutls.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -56,6 +61,7 @@ enum {
 
     MINI_HEADER = 6,
     READ_BUFFER = 256 * 1024,
+    TLS_RECORD = 16 * 1024,
     CONTROL_MAX = 2048,
 };
 
@@ -64,6 +70,9 @@ enum {
     MSG_PING = 4,
     MSG_MAIN_INIT = 103,
     MSG_MAIN_CHANNELS_LIST = 104,
+    MSG_MAIN_AGENT_CONNECTED = 107,
+    MSG_MAIN_AGENT_DATA = 109,
+    MSG_MAIN_AGENT_CONNECTED_TOKENS = 115,
     MSG_PORT_DATA = 101,
     MSG_PORT_INIT = 201,
     MSG_PORT_EVENT = 202,
@@ -73,6 +82,7 @@ enum {
 enum {
     MSGC_PONG = 3,
     MSGC_MAIN_ATTACH_CHANNELS = 104,
+    MSGC_MAIN_AGENT_START = 106,
     MSGC_PORT_DATA = 101,
 };
 
@@ -89,7 +99,9 @@ typedef enum WireStep {
 
 struct Wire {
     int fd;
+    gnutls_session_t tls;           /* NULL without */
     bool spice;
+    bool agent;                     /* the main channel, for its agent */
     uint8_t channel_type;
     bool port_open;
     uint64_t reads;
@@ -109,8 +121,17 @@ struct Wire {
     const uint8_t *payload;
     size_t payload_len;
 
-    Wire *main;                     /* the client's main channel */
+    WireSession *session;           /* its own, closed with it, or NULL */
+};
+
+struct WireSession {
+    WireAddress where;
+    Wire *main;
+    uint32_t connection_id;
+    uint8_t ports[WIRE_PORTS_MAX];  /* channel ids, as listed */
+    unsigned ports_n;
     pthread_t main_thread;
+    bool served;
 };
 
 void die(const char *fmt, ...)
@@ -222,8 +243,110 @@ static int connect_address(const char *address)
     die("expected unix:PATH or tcp:HOST:PORT, got %s", address);
 }
 
-static void send_iov(int fd, struct iovec *iov, int n)
+/* TLS */
+
+static gnutls_certificate_credentials_t tls_credentials(void)
 {
+    static gnutls_certificate_credentials_t credentials;
+
+    if (!credentials &&
+        gnutls_certificate_allocate_credentials(&credentials) < 0) {
+        die("TLS can not be set up");
+    }
+    return credentials;
+}
+
+static void tls_handshake(Wire *w)
+{
+    int rc;
+
+    if (gnutls_init(&w->tls, GNUTLS_CLIENT) < 0 ||
+        gnutls_set_default_priority(w->tls) < 0 ||
+        gnutls_credentials_set(w->tls, GNUTLS_CRD_CERTIFICATE,
+                               tls_credentials()) < 0) {
+        die("TLS can not be set up");
+    }
+    gnutls_transport_set_int(w->tls, w->fd);
+    do {
+        rc = gnutls_handshake(w->tls);
+    } while (rc < 0 && !gnutls_error_is_fatal(rc));
+    if (rc < 0) {
+        die("TLS: %s", gnutls_strerror(rc));
+    }
+}
+
+static void tls_send(Wire *w, const uint8_t *data, size_t len)
+{
+    while (len) {
+        ssize_t ret = gnutls_record_send(w->tls, data, len);
+
+        if (ret < 0 && gnutls_error_is_fatal(ret)) {
+            die("sending failed: %s", gnutls_strerror(ret));
+        }
+        if (ret > 0) {
+            data += ret;
+            len -= ret;
+        }
+    }
+}
+
+/* One record for a header and the beginning of its body, as clients do it */
+static void tls_send_iov(Wire *w, const struct iovec *iov, int n)
+{
+    uint8_t record[TLS_RECORD];
+    size_t fill = 0;
+    int i;
+
+    for (i = 0; i < n; i++) {
+        const uint8_t *p = iov[i].iov_base;
+        size_t left = iov[i].iov_len;
+
+        while (left) {
+            size_t part = left < sizeof(record) - fill ? left
+                                                       : sizeof(record) - fill;
+
+            if (!fill && part == sizeof(record)) {
+                tls_send(w, p, part);
+            } else {
+                memcpy(record + fill, p, part);
+                fill += part;
+            }
+            p += part;
+            left -= part;
+            if (fill == sizeof(record)) {
+                tls_send(w, record, fill);
+                fill = 0;
+            }
+        }
+    }
+    tls_send(w, record, fill);
+}
+
+/* 0 at the end of the stream, or when it broke */
+static ssize_t wire_recv(Wire *w, void *data, size_t len)
+{
+    ssize_t ret;
+
+    if (!w->tls) {
+        do {
+            ret = recv(w->fd, data, len, 0);
+        } while (ret < 0 && errno == EINTR);
+    } else {
+        do {
+            ret = gnutls_record_recv(w->tls, data, len);
+        } while (ret < 0 && !gnutls_error_is_fatal(ret));
+    }
+    return ret < 0 ? 0 : ret;
+}
+
+static void send_iov(Wire *w, struct iovec *iov, int n)
+{
+    int fd = w->fd;
+
+    if (w->tls) {
+        tls_send_iov(w, iov, n);
+        return;
+    }
     while (n) {
         struct msghdr msg = { .msg_iov = iov, .msg_iovlen = n };
         ssize_t ret = sendmsg(fd, &msg, MSG_NOSIGNAL);
@@ -246,23 +369,20 @@ static void send_iov(int fd, struct iovec *iov, int n)
     }
 }
 
-static void send_all(int fd, const void *data, size_t len)
+static void send_all(Wire *w, const void *data, size_t len)
 {
     struct iovec iov = { .iov_base = (void *)data, .iov_len = len };
 
-    send_iov(fd, &iov, 1);
+    send_iov(w, &iov, 1);
 }
 
-static void recv_all(int fd, void *data, size_t len)
+static void recv_all(Wire *w, void *data, size_t len)
 {
     while (len) {
-        ssize_t ret = recv(fd, data, len, MSG_WAITALL);
+        ssize_t ret = wire_recv(w, data, len);
 
         if (ret <= 0) {
-            if (ret < 0 && errno == EINTR) {
-                continue;
-            }
-            die("the link broke off: %s", ret ? strerror(errno) : "closed");
+            die("the link broke off");
         }
         data = (uint8_t *)data + ret;
         len -= ret;
@@ -338,13 +458,16 @@ static void make_ticket(const uint8_t *spki, const char *password,
     gcry_sexp_release(key);
 }
 
-static Wire *wire_new(int fd, bool spice)
+static Wire *wire_new(const WireAddress *where)
 {
     Wire *w = xmalloc(sizeof(*w));
 
-    w->fd = fd;
-    w->spice = spice;
+    w->fd = connect_address(where->address);
+    w->spice = where->spice;
     w->buf = xmalloc(READ_BUFFER);
+    if (where->tls) {
+        tls_handshake(w);
+    }
     return w;
 }
 
@@ -357,7 +480,7 @@ static Wire *wire_link(const WireAddress *where, uint32_t connection_id,
     uint8_t auth[4 + TICKET_SIZE];
     uint32_t size, caps, caps_n, caps_off;
     uint8_t *p = mess + LINK_HEADER;
-    Wire *w = wire_new(connect_address(where->address), true);
+    Wire *w = wire_new(where);
 
     w->channel_type = type;
     memcpy(mess, magic, 4);
@@ -371,15 +494,15 @@ static Wire *wire_link(const WireAddress *where, uint32_t connection_id,
     put32(p + 10, 0);
     put32(p + 14, 18);
     put32(p + 18, CAP_AUTH_SELECTION | CAP_AUTH_SPICE | CAP_MINI_HEADER);
-    send_all(w->fd, mess, sizeof(mess));
+    send_all(w, mess, sizeof(mess));
 
-    recv_all(w->fd, reply, LINK_HEADER);
+    recv_all(w, reply, LINK_HEADER);
     size = get32(reply + 12);
     if (memcmp(reply, magic, 4) || size < LINK_REPLY || size > LINK_MAX) {
         die("the far end does not speak SPICE");
     }
     p = reply + LINK_HEADER;
-    recv_all(w->fd, p, size);
+    recv_all(w, p, size);
     if (get32(p)) {
         die("the link to channel %u:%u was refused with error %u",
             type, id, get32(p));
@@ -393,8 +516,8 @@ static Wire *wire_link(const WireAddress *where, uint32_t connection_id,
 
     put32(auth, AUTH_SPICE);
     make_ticket(p + PUBKEY_OFFSET, where->password, auth + 4);
-    send_all(w->fd, auth, sizeof(auth));
-    recv_all(w->fd, reply, 4);
+    send_all(w, auth, sizeof(auth));
+    recv_all(w, reply, 4);
     if (get32(reply)) {
         die("channel %u:%u was not granted: link result %u%s", type, id,
             get32(reply), get32(reply) == 7 ? " (wrong password)" : "");
@@ -415,17 +538,14 @@ static void send_message(Wire *w, uint16_t type, const void *body,
 
     put16(header, type);
     put32(header + 2, size);
-    send_iov(w->fd, iov, size ? 2 : 1);
+    send_iov(w, iov, size ? 2 : 1);
 }
 
 /* False at the end of the stream */
 static bool wire_fill(Wire *w)
 {
-    ssize_t ret;
+    ssize_t ret = wire_recv(w, w->buf, READ_BUFFER);
 
-    do {
-        ret = recv(w->fd, w->buf, READ_BUFFER, 0);
-    } while (ret < 0 && errno == EINTR);
     w->reads++;
     if (ret <= 0) {
         return false;
@@ -437,7 +557,9 @@ static bool wire_fill(Wire *w)
 
 static bool wire_is_payload(const Wire *w)
 {
-    return w->channel_type == CHANNEL_PORT && w->type == MSG_PORT_DATA;
+    return w->agent ? w->type == MSG_MAIN_AGENT_DATA
+                    : w->channel_type == CHANNEL_PORT &&
+                      w->type == MSG_PORT_DATA;
 }
 
 static size_t wire_take(Wire *w, size_t max)
@@ -447,10 +569,22 @@ static size_t wire_take(Wire *w, size_t max)
     return n < max ? n : max;
 }
 
+/* The agent may send as much as it likes */
+static void wire_agent_start(Wire *w)
+{
+    static const uint8_t tokens[4] = { 0xff, 0xff, 0xff, 0xff };
+
+    send_message(w, MSGC_MAIN_AGENT_START, tokens, sizeof(tokens));
+    w->port_open = true;
+}
+
 static void wire_control(Wire *w)
 {
     if (w->type == MSG_PING && w->control_len >= 12) {
         send_message(w, MSGC_PONG, w->control, 12);
+    } else if (w->agent && (w->type == MSG_MAIN_AGENT_CONNECTED ||
+                            w->type == MSG_MAIN_AGENT_CONNECTED_TOKENS)) {
+        wire_agent_start(w);
     } else if (w->channel_type != CHANNEL_PORT) {
         return;
     } else if (w->type == MSG_PORT_INIT && w->control_len >= 9) {
@@ -543,34 +677,69 @@ static void *main_thread(void *opaque)
     return NULL;
 }
 
-static Wire *wire_open_spice(const WireAddress *where)
+/* A client's main channel, and where INIT says whether there is an agent */
+static Wire *wire_open_main(const WireAddress *where)
 {
-    Wire *m = wire_link(where, 0, CHANNEL_MAIN, 0), *w;
-    uint32_t session, n, i, ports = 0;
-    int id = -1;
+    Wire *m = wire_link(where, 0, CHANNEL_MAIN, 0);
 
     wire_expect(m, MSG_MAIN_INIT, 32);
-    session = get32(m->control);
+    return m;
+}
+
+WireSession *wire_session_open(const WireAddress *where)
+{
+    WireSession *s = xmalloc(sizeof(*s));
+    Wire *m = wire_open_main(where);
+    uint32_t n, i;
+
+    s->where = *where;
+    s->main = m;
+    s->connection_id = get32(m->control);
     send_message(m, MSGC_MAIN_ATTACH_CHANNELS, NULL, 0);
     wire_expect(m, MSG_MAIN_CHANNELS_LIST, 4);
     n = get32(m->control);
     for (i = 0; i < n && 4 + 2 * i + 2 <= m->control_len; i++) {
         const uint8_t *entry = m->control + 4 + 2 * i;
 
-        if (entry[0] == CHANNEL_PORT && ports++ == where->channel) {
-            id = entry[1];
+        if (entry[0] == CHANNEL_PORT && s->ports_n < WIRE_PORTS_MAX) {
+            s->ports[s->ports_n++] = entry[1];
         }
     }
-    if (id < 0) {
-        die("the server lists %u port channels, number %u was wanted",
-            ports, where->channel);
-    }
-    if (pthread_create(&m->main_thread, NULL, main_thread, m)) {
+    return s;
+}
+
+void wire_session_serve(WireSession *s)
+{
+    if (pthread_create(&s->main_thread, NULL, main_thread, s->main)) {
         die("can not start a thread");
     }
+    s->served = true;
+}
 
-    w = wire_link(where, session, CHANNEL_PORT, id);
-    w->main = m;
+void wire_session_close(WireSession *s)
+{
+    if (s->served) {
+        shutdown(s->main->fd, SHUT_RDWR);
+        pthread_join(s->main_thread, NULL);
+    }
+    wire_close(s->main);
+    free(s);
+}
+
+Wire *wire_session_port(WireSession *s, unsigned number)
+{
+    Wire *w;
+    unsigned i;
+
+    /* The list does not say in which order it is */
+    for (i = 0; i < s->ports_n && s->ports[i] != number; i++) {
+        continue;
+    }
+    if (i == s->ports_n) {
+        die("the server lists %u port channels, and none is number %u",
+            s->ports_n, number);
+    }
+    w = wire_link(&s->where, s->connection_id, CHANNEL_PORT, number);
     do {
         if (wire_step(w) == STEP_END) {
             die("the server closed the port channel at once");
@@ -581,10 +750,28 @@ static Wire *wire_open_spice(const WireAddress *where)
 
 Wire *wire_open(const WireAddress *where)
 {
-    if (where->spice) {
-        return wire_open_spice(where);
+    WireSession *s;
+    Wire *w;
+
+    if (!where->spice) {
+        return wire_new(where);
     }
-    return wire_new(connect_address(where->address), false);
+    s = wire_session_open(where);
+    wire_session_serve(s);
+    w = wire_session_port(s, where->channel);
+    w->session = s;
+    return w;
+}
+
+Wire *wire_open_agent(const WireAddress *where)
+{
+    Wire *w = wire_open_main(where);
+
+    w->agent = true;
+    if (get32(w->control + 16)) {
+        wire_agent_start(w);
+    }
+    return w;
 }
 
 void wire_wait_open(Wire *w)
@@ -621,8 +808,13 @@ void wire_write(Wire *w, const uint8_t *data, size_t len)
     if (w->spice) {
         send_message(w, MSGC_PORT_DATA, data, len);
     } else {
-        send_all(w->fd, data, len);
+        send_all(w, data, len);
     }
+}
+
+bool wire_buffered(const Wire *w)
+{
+    return w->pos < w->end;
 }
 
 uint64_t wire_reads(const Wire *w)
@@ -635,12 +827,18 @@ uint64_t wire_messages(const Wire *w)
     return w->messages;
 }
 
+int wire_fd(const Wire *w)
+{
+    return w->fd;
+}
+
 void wire_close(Wire *w)
 {
-    if (w->main) {
-        shutdown(w->main->fd, SHUT_RDWR);
-        pthread_join(w->main->main_thread, NULL);
-        wire_close(w->main);
+    if (w->session) {
+        wire_session_close(w->session);
+    }
+    if (w->tls) {
+        gnutls_deinit(w->tls);
     }
     close(w->fd);
     free(w->buf);

@@ -17,17 +17,23 @@
 #include <stdint.h>
 
 typedef struct Wire Wire;
+typedef struct WireSession WireSession;
+
+/* Port channels of a session that are looked at */
+#define WIRE_PORTS_MAX 256
 
 /**
  * struct WireAddress: where to connect to, and as what
  * @address: unix:PATH or tcp:HOST:PORT
  * @spice: speak SPICE
+ * @tls: encrypt it
  * @password: for SPICE, "" if none is needed
  * @channel: for SPICE, which port channel of the list to take, from 0
  */
 typedef struct WireAddress {
     const char *address;
     bool spice;
+    bool tls;
     const char *password;
     unsigned channel;
 } WireAddress;
@@ -41,10 +47,53 @@ typedef struct WireAddress {
 Wire *wire_open(const WireAddress *where);
 
 /**
+ * wire_session_open:
+ * @where: what to connect to, a SPICE server; copied
+ *
+ * Connect the main channel and fetch the list of channels.
+ *
+ * Returns: the client.
+ */
+WireSession *wire_session_open(const WireAddress *where);
+
+/**
+ * wire_session_serve:
+ * @s: a client
+ *
+ * Let a thread answer what the server asks on the main channel.
+ */
+void wire_session_serve(WireSession *s);
+
+/**
+ * wire_session_port:
+ * @s: a client
+ * @number: which port channel
+ *
+ * Returns: the connected wire, to be closed before the client.
+ */
+Wire *wire_session_port(WireSession *s, unsigned number);
+
+/**
+ * wire_session_close:
+ * @s: a client, which is freed
+ */
+void wire_session_close(WireSession *s);
+
+/**
+ * wire_open_agent:
+ * @where: what to connect to, a SPICE server
+ *
+ * Returns: a client's main channel whose payload is what the guest's agent
+ * sends, header and all.
+ */
+Wire *wire_open_agent(const WireAddress *where);
+
+/**
  * wire_wait_open:
  * @w: a wire
  *
- * Wait until the far end says that the guest has opened its port.  A bare
+ * Wait until the far end says that the guest has opened its port, or that its
+ * agent is there.  A bare
  * socket has no word for that and does not wait.
  */
 void wire_wait_open(Wire *w);
@@ -67,6 +116,22 @@ size_t wire_read(Wire *w, const uint8_t **data);
  * @len: how much; with SPICE this becomes one message
  */
 void wire_write(Wire *w, const uint8_t *data, size_t len);
+
+/**
+ * wire_fd:
+ * @w: a wire
+ *
+ * Returns: its descriptor, to wait for several with poll().
+ */
+int wire_fd(const Wire *w);
+
+/**
+ * wire_buffered:
+ * @w: a wire
+ *
+ * Returns: whether bytes are here that wire_read() has not looked at.
+ */
+bool wire_buffered(const Wire *w);
 
 /**
  * wire_reads:

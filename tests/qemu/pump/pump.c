@@ -45,6 +45,10 @@
  * as usb-redir and ccid-card-passthru do.  With `defer` it is written from a
  * bottom half, which is closer to a guest that answers from its own thread.
  *
+ * With `agent` a source plays the SPICE agent of a guest: it writes chunks of
+ * PUMP_CHUNK bytes with one message each, of a type that nobody knows and
+ * everybody passes on, and takes what the backend says to the agent.
+ *
  * With `verify` each stream carries the pattern of pattern.h and what is read
  * is compared with it; the first wrong byte stops the pump.  Without it the
  * content is left alone, as a comparison would be charged to the backend.
@@ -57,6 +61,7 @@
 #include "hw/qdev-properties-system.h"
 #include "qapi/error.h"
 #include "qapi/visitor.h"
+#include "qemu/bswap.h"
 #include "qemu/main-loop.h"
 #include "qemu/module.h"
 #include "qemu/timer.h"
@@ -71,6 +76,13 @@ OBJECT_DECLARE_SIMPLE_TYPE(SpiceFlowPump, SPICEFLOW_PUMP)
 
 #define PUMP_MAX_UNIT  PUMP_PATTERN_MAX
 #define PUMP_MAX_COUNT (10u * 1000 * 1000)
+
+/* A VDI chunk (port, size) with a whole agent message (protocol, type, opaque,
+ * size) in it: as much as there may be in one */
+#define PUMP_CHUNK_HEADER   8
+#define PUMP_CHUNK          (PUMP_CHUNK_HEADER + 2048)
+#define PUMP_AGENT_HEADER   20
+#define PUMP_AGENT_TYPE     0x5f10
 
 typedef enum PumpMode {
     PUMP_SOURCE,
@@ -97,6 +109,7 @@ typedef struct PumpSettings {
     PumpMode mode;
     bool verify;
     bool defer;
+    bool agent;
     uint32_t write_size;
     uint32_t can_read_size;
     uint32_t burst;             /* 0: no limit */
@@ -141,6 +154,7 @@ struct SpiceFlowPump {
     bool sorted;
 
     uint8_t *pattern;
+    uint8_t *chunk;             /* agent */
     uint8_t *pending;           /* echo: read but not written yet */
     uint32_t pending_pos;
     uint32_t pending_len;
@@ -246,8 +260,23 @@ static uint32_t pump_write_some(SpiceFlowPump *p, const uint8_t *buf,
     return done;
 }
 
+static void pump_chunk_fill(uint8_t *chunk)
+{
+    uint8_t *message = chunk + PUMP_CHUNK_HEADER;
+
+    memset(chunk, 0, PUMP_CHUNK);
+    stl_le_p(chunk, 1);                         /* to the clients */
+    stl_le_p(chunk + 4, PUMP_CHUNK - PUMP_CHUNK_HEADER);
+    stl_le_p(message, 1);
+    stl_le_p(message + 4, PUMP_AGENT_TYPE);
+    stl_le_p(message + 16, PUMP_CHUNK - PUMP_CHUNK_HEADER - PUMP_AGENT_HEADER);
+}
+
 static const uint8_t *pump_data(const SpiceFlowPump *p)
 {
+    if (p->set.agent) {
+        return p->chunk + p->res.written % PUMP_CHUNK;
+    }
     return p->set.verify ? pump_pattern_at(p->pattern, p->res.written)
                          : p->pattern;
 }
@@ -262,7 +291,7 @@ static void pump_write_source(SpiceFlowPump *p)
             return;
         }
         if (!p->unit_left) {
-            p->unit_left = MIN(p->set.write_size,
+            p->unit_left = MIN(p->set.agent ? PUMP_CHUNK : p->set.write_size,
                                p->set.total - p->res.written);
         }
         done = pump_write_some(p, pump_data(p), p->unit_left);
@@ -361,7 +390,8 @@ static uint32_t pump_can_take(const SpiceFlowPump *p)
 
     switch (p->set.mode) {
     case PUMP_SOURCE:
-        return 0;
+        room = p->set.agent ? room : 0;
+        break;
     case PUMP_SINK:
         room = MIN(room, p->set.total - p->res.read);
         break;
@@ -450,7 +480,7 @@ static void pump_read(void *opaque, const uint8_t *buf, int size)
         }
         return;
     }
-    if (p->set.verify) {
+    if (p->set.verify && !p->set.agent) {
         size_t good = pump_pattern_mismatch(p->pattern, p->res.read,
                                             buf, len);
 
@@ -532,6 +562,13 @@ static void pump_start(SpiceFlowPump *p, Error **errp)
                           p->set.mode == PUMP_SINK)) {
         error_setg(errp, "spiceflow-pump: mode %s needs a total above 0",
                    pump_mode_names[p->set.mode]);
+        return;
+    }
+
+    if (p->set.agent && (p->set.mode != PUMP_SOURCE ||
+                         p->set.total % PUMP_CHUNK)) {
+        error_setg(errp, "spiceflow-pump: with 'agent' the mode must be source "
+                   "and the total a multiple of %d", PUMP_CHUNK);
         return;
     }
 
@@ -640,6 +677,8 @@ static const PumpSetting pump_settings[] = {
       offsetof(PumpSettings, total), 0, INT64_MAX, 256 * MiB, PUMP_U64 },
     { "verify", "the data carries its position and is checked when read",
       offsetof(PumpSettings, verify), 0, 1, 0, PUMP_BOOL },
+    { "agent", "mode source writes what a SPICE agent would",
+      offsetof(PumpSettings, agent), 0, 1, 0, PUMP_BOOL },
     { "defer", "modes echo and ping answer from a bottom half",
       offsetof(PumpSettings, defer), 0, 1, 0, PUMP_BOOL },
 };
@@ -809,6 +848,8 @@ static void pump_realize(DeviceState *dev, Error **errp)
     }
     p->pattern = g_malloc(PUMP_PATTERN_SIZE);
     pump_pattern_fill(p->pattern);
+    p->chunk = g_malloc(PUMP_CHUNK);
+    pump_chunk_fill(p->chunk);
     p->bh = qemu_bh_new_guarded(pump_bh, p, &dev->mem_reentrancy_guard);
     qemu_chr_fe_set_handlers(&p->chr, pump_can_read, pump_read, pump_event,
                              NULL, p, NULL, false);
@@ -824,6 +865,7 @@ static void pump_unrealize(DeviceState *dev)
     qemu_chr_fe_deinit(&p->chr, false);
     g_clear_pointer(&p->bh, qemu_bh_delete);
     g_clear_pointer(&p->pattern, g_free);
+    g_clear_pointer(&p->chunk, g_free);
     g_clear_pointer(&p->pending, g_free);
     g_clear_pointer(&p->samples, g_free);
     g_clear_pointer(&p->error, g_free);

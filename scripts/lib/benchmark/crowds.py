@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Lines 8 and 9: many clients on one device, many devices on one server."""
+
+import contextlib
+import tempfile
+
+from .backends import Place, agent_args, spiceflow_args
+from .figures import ITSELF, Figure, Job
+from .processes import Peer, Qemu
+
+MIB, GIB = 1 << 20, 1 << 30
+CHUNK, CHUNK_HEADER = 2056, 8           # of the pump as an agent
+
+
+class AgentCrowd(Job):
+    """One guest stream to several agent clients.
+
+    The measure is QEMU's CPU time: by the clock the clients, which are one
+    process here, would be what is measured.
+    """
+
+    def __init__(self, clients):
+        super().__init__(
+            f'agent, one stream to 1 and {clients} clients', [
+                Figure('one', 8, 'CPU s/GiB', 3, False),
+                Figure('extra', 8, 'of first', 2, False)],
+            ('spiceflow',), rounds=3)
+        self.clients = clients
+
+    def cpu(self, setup, clients):
+        """CPU seconds per GiB of the guest's stream."""
+        total = max(1, setup.total // 4 // clients // CHUNK) * CHUNK
+        # What the agent says before there is a client is heard by nobody
+        pump = {'mode': 'source', 'agent': True, 'total': CHUNK}
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix='spiceflow-bench-'))
+            place = Place(folder, setup.tcp)
+            qemu = stack.enter_context(
+                Qemu(setup, 'an agent', agent_args(place, clients), [pump]))
+            qemu.pumps[0].start()
+            qemu.pumps[0].wait_done()
+            peer = stack.enter_context(
+                Peer(setup, 'an agent', {
+                    **place.peer_options('spice'), 'mode': 'agents',
+                    'clients': clients,
+                    'total': total - total // CHUNK * CHUNK_HEADER}))
+            peer.expect('connected')
+            peer.expect('ready')
+            peer.go()
+            qemu.pumps[0].set('total', total)
+            cpu = qemu.cpu_ns()
+            qemu.pumps[0].start()
+            peer.expect('done')
+            qemu.pumps[0].wait_done()
+            cpu = qemu.cpu_ns() - cpu
+        return cpu / 1e9 / (total / GIB)
+
+    def measure(self, setup, backend):
+        one = self.cpu(setup, 1)
+        all_of_them = self.cpu(setup, self.clients)
+        return {'one': one, 'all': all_of_them,
+                'extra': (all_of_them - one) / (self.clients - 1) / one}
+
+    def limits(self, targets, figure):
+        return {ITSELF: 0.2} \
+            if targets == 'final' and figure.key == 'extra' else {}
+
+
+class Devices(Job):
+    """Many devices, all of them busy, and a probe on one more."""
+
+    BUSY = 64
+    PROBES = 300
+
+    def __init__(self):
+        super().__init__(
+            f'{self.BUSY} devices, guest to client, 64 KiB', [
+                Figure('rate', 9, 'MB/s', 0, True),
+                Figure('of-one', 9, 'of line 1', 2, True),
+                Figure('idle', 9, 'us idle', 1, False),
+                Figure('probe', 9, 'us busy', 1, False),
+                Figure('slower', 9, 'times idle', 1, False)],
+            ('spiceflow',), rounds=3)
+
+    def run(self, setup, busy, probe):
+        """@busy of the devices stream; returns rate and the probe's p50."""
+        source = {'mode': 'source', 'write-size': 65536,
+                  'total': max(MIB, setup.total // max(1, busy) // 65536
+                               * 65536)}
+        pumps = [source] * self.BUSY
+        if probe:
+            pumps = pumps + [{'mode': 'ping', 'write-size': 1,
+                              'count': self.PROBES}]
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix='spiceflow-bench-'))
+            place = Place(folder, setup.tcp)
+            qemu = stack.enter_context(
+                Qemu(setup, 'many devices',
+                     spiceflow_args(place, self.BUSY + 1, 2), pumps))
+            address = place.peer_options('spice')
+            crowd = stack.enter_context(
+                Peer(setup, 'many devices', {
+                    **address, 'mode': 'crowd', 'clients': self.BUSY,
+                    'total': source['total']})) if busy == self.BUSY else \
+                stack.enter_context(
+                    Peer(setup, 'one device', {
+                        **address, 'mode': 'drain',
+                        'total': source['total']}))
+            crowd.expect('connected')
+            if probe:
+                echo = stack.enter_context(
+                    Peer(setup, 'the probe', {
+                        **address, 'mode': 'echo', 'channel': self.BUSY,
+                        'size': 1, 'total': self.PROBES}))
+                echo.expect('connected')
+                qemu.pumps[-1].wait_opened()
+            for pump in qemu.pumps[:busy]:
+                pump.wait_opened()
+            for pump in qemu.pumps[:busy]:
+                pump.start()
+            found = {}
+            if probe:
+                qemu.pumps[-1].start()
+                found['p50'] = qemu.pumps[-1].wait_done()['p50-ns'] / 1e3
+                found['still-busy'] = sum(p.results()['running']
+                                          for p in qemu.pumps[:busy])
+            if busy:
+                done = crowd.expect('done')
+                near = [p.wait_done() for p in qemu.pumps[:busy]]
+                begin = min(r['started-ns'] for r in near)
+                found['rate'] = busy * source['total'] * 1e3 / \
+                    (done['finished-ns'] - begin)
+            return found
+
+    def measure(self, setup, backend):
+        one = self.run(setup, 1, probe=False)
+        crowd = self.run(setup, self.BUSY, probe=False)
+        idle = self.run(setup, 0, probe=True)
+        probed = self.run(setup, self.BUSY, probe=True)
+        return {'rate': crowd['rate'], 'of-one': crowd['rate'] / one['rate'],
+                'idle': idle['p50'], 'probe': probed['p50'],
+                'slower': probed['p50'] / idle['p50'],
+                'still-busy': probed['still-busy']}
+
+    def limits(self, targets, figure):
+        if targets != 'final':
+            return {}
+        return {'of-one': {ITSELF: 0.9},
+                'slower': {ITSELF: 3.0}}.get(figure.key, {})
+
+
+JOBS = [AgentCrowd(8), AgentCrowd(64), Devices()]
