@@ -58,11 +58,14 @@
 #define ORPHAN 2        /* its client left */
 #define SERVER 3
 #define NOBODY 4
+#define TORN 5          /* the guest is inside a message that has no end */
 
-/* a buffer: sequence number and "the message goes on" */
+/* a buffer: sequence number and "the message goes on", or for the server's
+ * own "a self token comes back" */
 #define ENTRY(seq, more) ((seq) * 2 + (more))
 #define SEQ(e) ((e) / 2)
 #define MORE(e) ((e) % 2)
+#define PAID(e) ((e) % 2)
 
 /* ------------------------------------------------------------------------
  * The machine
@@ -83,9 +86,10 @@ chan orphans1 = [BUDGET] of { byte };
 byte first[2];                  /* the client served first: the ready list */
 byte turn[2];                   /* the client in the middle of a message */
 byte cur_owner[2], cur_entry[2], cur_off[2];
-bool cur_paid[2];               /* the client still owns its price */
-byte server_seq[2];             /* the server's one queued buffer */
-bool server_has[2], self_token[2];
+chan server0 = [2] of { byte };
+chan server1 = [2] of { byte };
+bool self_token[2];
+bool torn[2];                   /* the guest waits for a lost end */
 bool in_write, again, want;
 bool wrote_lost;                /* the buffer being written was dropped */
 byte turn_clock;                /* 0 stands, else 1 + ticks seen */
@@ -110,6 +114,7 @@ byte obs_off;                   /* units of the buffer the guest is inside */
 byte obs_got[4];                /* next expected: clients, orphan, server */
 byte obs_put[4];                /* next to be handed in */
 bool obs_mid[2];                /* the client has not ended its message */
+bool obs_notice;                /* a notice is queued */
 bool obs_skip[2];               /* the rest of its message is unwanted */
 byte obs_view[2];               /* tokens the client believes to have */
 byte obs_wire[2];               /* messages it sent and we did not see yet */
@@ -127,6 +132,16 @@ byte obs_age[2];                /* ticks that it has kept another waiting */
 
 /* Scratch: zero between two steps. */
 byte i, j, k, x, n, c, d, ok, stuck;
+
+/* Which client's socket is full, for the length of one operation. */
+inline sockets() {
+    if
+    :: stuck = 0
+    :: stuck = 1
+    :: stuck = 2
+    :: stuck = 3
+    fi
+}
 
 #define LIVES(c) (attached[c] && !dead[c])
 
@@ -167,8 +182,8 @@ inline q_clear(a) {
 
 inline orphans_clear() {
     do
-    :: orphans0?x
-    :: len(orphans0) == 0 -> break
+    :: len(orphans0) > 0 -> orphans0?x
+    :: else -> break
     od
 }
 
@@ -224,19 +239,21 @@ inline pick() {
             cur_owner[LIVE] = ORPHAN; cur_entry[LIVE] = x
         :: else ->
             if
-            :: server_has[LIVE] ->
-                server_has[LIVE] = false;
-                cur_owner[LIVE] = SERVER;
-                cur_entry[LIVE] = ENTRY(server_seq[LIVE], 0)
+            :: len(server0) > 0 ->
+                server0?x;
+                torn[LIVE] = torn[LIVE] && PAID(x);
+                obs_notice = obs_notice && PAID(x);
+                cur_owner[LIVE] = SERVER; cur_entry[LIVE] = x
             :: else ->
                 n = NOBODY;
                 if
-                :: turn[LIVE] != NOBODY ->
+                :: torn[LIVE]
+                :: !torn[LIVE] && turn[LIVE] != NOBODY ->
                     if
                     :: READY(turn[LIVE]) -> n = turn[LIVE]
                     :: else
                     fi
-                :: else ->
+                :: !torn[LIVE] && turn[LIVE] == NOBODY ->
                     if
                     :: READY(first[LIVE]) -> n = first[LIVE]
                     :: else ->
@@ -264,9 +281,11 @@ inline pick() {
 }
 
 #define CAN_PICK (cur_owner[LIVE] != NOBODY || len(orphans0) > 0 || \
-                  server_has[LIVE] || \
-                  (turn[LIVE] != NOBODY && READY(turn[LIVE])) || \
-                  (turn[LIVE] == NOBODY && (READY(0) || READY(1))))
+                  len(server0) > 0 || \
+                  (!torn[LIVE] && turn[LIVE] != NOBODY && \
+                   READY(turn[LIVE])) || \
+                  (!torn[LIVE] && turn[LIVE] == NOBODY && \
+                   (READY(0) || READY(1))))
 
 /* The guest gets one unit of the current buffer; the observer looks. */
 inline guest_gets() {
@@ -289,13 +308,17 @@ inline guest_gets() {
         if
         :: cur_owner[LIVE] != SERVER && !MORE(cur_entry[LIVE]) ->
             obs_in = NOBODY
-        :: cur_owner[LIVE] == ORPHAN && len(orphans0) == 0 ->
-            /* completed as far as its client sent it */
-            obs_in = NOBODY
+        :: cur_owner[LIVE] == ORPHAN && MORE(cur_entry[LIVE]) &&
+           len(orphans0) == 0 ->
+            obs_in = TORN           /* completed as far as it was sent */
+        :: cur_owner[LIVE] == SERVER && obs_in == TORN &&
+           !PAID(cur_entry[LIVE]) ->
+            obs_in = NOBODY         /* the notice: the guest forgets */
         :: else
         fi;
         /* the machine: the buffer is done */
         n = cur_owner[LIVE];
+        ok = PAID(cur_entry[LIVE]);
         cur_owner[LIVE] = NOBODY; cur_entry[LIVE] = 0; cur_off[LIVE] = 0;
         if
         :: n < NC ->
@@ -304,10 +327,10 @@ inline guest_gets() {
 #else
             obs_room[n] = false
 #endif
-        :: n == SERVER -> self_token[LIVE] = true
+        :: n == SERVER && ok -> self_token[LIVE] = true
         :: else
         fi;
-        n = 0
+        n = 0; ok = 0
     :: else
     fi
 }
@@ -382,16 +405,6 @@ inline client_gets(c) {
     in_flight[c] = in_flight[c] - 1;
     stall_clock[c] = 0;
     obs_age[c] = 0
-}
-
-/* Which client's socket is full, for the length of one operation. */
-inline sockets() {
-    if
-    :: stuck = 0
-    :: stuck = 1
-    :: stuck = 2
-    :: stuck = 3
-    fi
 }
 
 /* The send op: all of it out at once, or kept. */
@@ -492,16 +505,18 @@ inline detach(c) {
             orphans0!x;
             k--
         :: else -> break
-        od
+        od;
+        torn[LIVE] = !ok;
+        ok = 0; k = 0
     :: else
     fi;
-    /* the observer: the same message, by another name, or cut off (then
-       the owner is told so) */
+    /* the observer: the same message, by another name, or cut off */
     if
     :: obs_in == c && (cur_owner[LIVE] == ORPHAN || len(orphans0) > 0) ->
         obs_in = ORPHAN
     :: obs_in == c && !(cur_owner[LIVE] == ORPHAN || len(orphans0) > 0) ->
-        obs_in = NOBODY
+        assert(torn[LIVE]);         /* the owner is told so */
+        obs_in = TORN
     :: else
     fi;
 #endif
@@ -613,6 +628,20 @@ inline invariants() {
         /* ... and a lone client never */
         assert(LIVES(1 - c) || stall_clock[c] == 0);
 #endif
+        /* where nothing is under way, counting may begin at 0 again */
+#ifdef TO_GUEST
+        if
+        :: HOLDS(c) == 0 && !wrote_lost -> obs_got[c] = 0; obs_put[c] = 0
+        :: else
+        fi;
+#endif
+#ifdef TO_CLIENT
+        if
+        :: count[c] == 0 && !obs_migrating ->
+            obs_exp[c] = 0; obs_put_to[c] = 0
+        :: else
+        fi;
+#endif
         c++
     :: else -> break
     od;
@@ -626,8 +655,17 @@ inline invariants() {
     assert(len(orphans0) <= BUDGET);
     assert(!(running && TURN_PAUSES) || turn_clock > 0);
     assert(obs_turn_age < 2);
-    assert(self_token[LIVE] == !(server_has[LIVE] ||
-                                 cur_owner[LIVE] == SERVER));
+    assert(!torn[LIVE] || turn[LIVE] == NOBODY);
+    if
+    :: len(server0) == 0 && cur_owner[LIVE] != SERVER && !wrote_lost ->
+        obs_got[SERVER] = 0; obs_put[SERVER] = 0
+    :: else
+    fi;
+    if
+    :: len(orphans0) == 0 && cur_owner[LIVE] != ORPHAN && !wrote_lost ->
+        obs_got[ORPHAN] = 0
+    :: else
+    fi;
 #endif
 #ifdef TO_CLIENT
     assert(!(guest_waits && MAY_SEND));         /* no missed wake */
@@ -684,7 +722,13 @@ inline op_start() {
 inline op_stop() {
     running = false;
 #ifdef TO_GUEST
-    want = false;
+    if
+    :: want && !in_write ->
+        /* called from inside the loop, between two writes: it ends */
+        want = false;
+        give_all()
+    :: else -> want = false
+    fi;
 #endif
     invariants()
 }
@@ -750,10 +794,12 @@ inline op_settle() {
     invariants()
 }
 
-inline op_server() {
-    self_token[LIVE] = false;
-    server_has[LIVE] = true;
-    server_seq[LIVE] = obs_put[SERVER];
+inline op_server(paid) {
+    if
+    :: paid -> self_token[LIVE] = false
+    :: else
+    fi;
+    server0!ENTRY(obs_put[SERVER], paid);
     obs_put[SERVER] = NEXT(obs_put[SERVER]);
     want = true;
     invariants()
@@ -795,9 +841,13 @@ inline op_write_return(took) {
         od
     fi;
     if
-    :: took == 0 && !again -> want = false; obs_refused = true; give_all()
+    :: took == 0 && !again -> want = false; obs_refused = true
     :: took == 0 && again -> want = running
     :: took > 0 -> want = running
+    fi;
+    if
+    :: !want -> give_all()              /* the loop ends */
+    :: else
     fi;
     again = false;
     turn_update();
@@ -811,9 +861,9 @@ inline op_turn_tick() {
     :: turn_clock == 2 ->
         /* turn_lost: the rest of that message will never be wanted */
         obs_skip[turn[LIVE]] = true;
-        obs_in = NOBODY;
+        obs_in = TORN;
         turn[LIVE] = NOBODY;
-        want = true;
+        torn[LIVE] = true;
         turn_update()
     fi;
     invariants()
@@ -829,7 +879,11 @@ inline op_reset() {
     :: !self_token[LIVE] -> self_token[LIVE] = true
     :: else
     fi;
-    server_has[LIVE] = false; server_seq[LIVE] = 0;
+    do
+    :: len(server0) > 0 -> server0?x
+    :: else -> break
+    od;
+    torn[LIVE] = false; obs_notice = false;
     turn[LIVE] = NOBODY; turn_clock = 0; obs_turn_age = 0;
     c = 0;
     do
@@ -853,6 +907,7 @@ inline op_reset() {
         c++
     :: else -> break
     od;
+    obs_room[0] = false; obs_room[1] = false;
     obs_in = NOBODY; obs_off = 0;
     obs_got[ORPHAN] = 0; obs_got[SERVER] = 0; obs_put[SERVER] = 0;
     invariants()
@@ -971,20 +1026,32 @@ inline copy_device(s, t) {
     first[t] = first[s]; turn[t] = turn[s];
     cur_owner[t] = cur_owner[s]; cur_entry[t] = cur_entry[s];
     cur_off[t] = cur_off[s];
-    server_has[t] = server_has[s]; server_seq[t] = server_seq[s];
-    self_token[t] = self_token[s];
+    self_token[t] = self_token[s]; torn[t] = torn[s];
     if
     :: s == LIVE ->
         n = len(orphans0);
         do
         :: n > 0 -> orphans0?x; orphans0!x; orphans1!x; n--
         :: else -> break
+        od;
+        n = len(server0);
+        do
+        :: n > 0 -> server0?x; server0!x; server1!x; n--
+        :: else -> break
         od
     :: else ->
         orphans_clear();
         do
-        :: orphans1?x -> orphans0!x
-        :: len(orphans1) == 0 -> break
+        :: len(orphans1) > 0 -> orphans1?x; orphans0!x
+        :: else -> break
+        od;
+        do
+        :: len(server0) > 0 -> server0?x
+        :: else -> break
+        od;
+        do
+        :: len(server1) > 0 -> server1?x; server0!x
+        :: else -> break
         od
     fi;
 #endif
@@ -1014,11 +1081,14 @@ inline copy_drop() {
 #ifdef TO_GUEST
     first[COPY] = 0; turn[COPY] = 0; cur_owner[COPY] = 0;
     cur_entry[COPY] = 0; cur_off[COPY] = 0;
-    server_has[COPY] = false; server_seq[COPY] = 0;
-    self_token[COPY] = false;
+    self_token[COPY] = false; torn[COPY] = false;
     do
-    :: orphans1?x
-    :: len(orphans1) == 0 -> break
+    :: len(orphans1) > 0 -> orphans1?x
+    :: else -> break
+    od;
+    do
+    :: len(server1) > 0 -> server1?x
+    :: else -> break
     od;
 #endif
     obs_migrating = false
@@ -1135,12 +1205,21 @@ end:
     :: d_step { HERE(0) && HOLDS(0) == BUDGET && !obs_room[0] -> op_room(0) }
     :: d_step { HERE(1) && HOLDS(1) == BUDGET && !obs_room[1] -> op_room(1) }
 #else
+#ifdef WIRE
     :: d_step { obs_view[0] > 0 -> op_client_sends(0) }
     :: d_step { obs_view[1] > 0 -> op_client_sends(1) }
     :: d_step { HERE(0) && SOURCE_RUNS && obs_wire[0] > 0 &&
                 receiving[0] == 0 -> op_begin(0) }
     :: d_step { HERE(1) && SOURCE_RUNS && obs_wire[1] > 0 &&
                 receiving[1] == 0 -> op_begin(1) }
+#else
+    :: d_step { HERE(0) && SOURCE_RUNS && obs_view[0] > 0 &&
+                receiving[0] == 0 -> obs_view[0]--; obs_wire[0]++;
+                op_begin(0) }
+    :: d_step { HERE(1) && SOURCE_RUNS && obs_view[1] > 0 &&
+                receiving[1] == 0 -> obs_view[1]--; obs_wire[1]++;
+                op_begin(1) }
+#endif
     :: d_step { HERE(1) && SOURCE_RUNS && tokens[1] == 0 &&
                 receiving[1] == 0 -> op_violate(1) }
     :: d_step { HERE(0) && SOURCE_RUNS && receiving[0] > 0 &&
@@ -1165,8 +1244,10 @@ end:
 #endif
     :: d_step { obs_unsettled && SOURCE_RUNS -> op_settle() }
 #ifdef SERVER_OWN
-    :: d_step { self_token[LIVE] && SOURCE_RUNS -> op_server() }
+    :: d_step { self_token[LIVE] && SOURCE_RUNS -> op_server(1) }
 #endif
+    :: d_step { torn[LIVE] && !obs_notice && SOURCE_RUNS ->
+                obs_notice = true; op_server(0) }
     :: d_step { in_write || obs_refused -> op_ready() }
     :: d_step { want && running && !in_write -> op_write_call() }
     :: d_step { in_write -> op_write_return(0) }
