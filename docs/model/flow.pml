@@ -46,6 +46,9 @@
 #ifndef SENDMAX
 #define SENDMAX 2       /* send tokens that a client ever holds */
 #endif
+#ifndef FAULT
+#define FAULT 0         /* one of the faults that the search must find */
+#endif
 #define MOD 4
 #define NEXT(x) (((x) + 1) % MOD)
 
@@ -264,6 +267,11 @@ inline pick() {
                     fi
                 fi;
                 if
+                :: FAULT == 4 && n == NOBODY && !torn[LIVE] && READY(1) ->
+                    n = 1
+                :: else
+                fi;
+                if
                 :: n != NOBODY ->
                     q_get(n, x);
                     cur_owner[LIVE] = n; cur_entry[LIVE] = x;
@@ -299,8 +307,11 @@ inline guest_gets() {
     :: cur_owner[LIVE] != SERVER -> obs_in = cur_owner[LIVE]
     :: else
     fi;
-    cur_off[LIVE] = cur_off[LIVE] + 1;
-    obs_off = cur_off[LIVE];
+    obs_off = cur_off[LIVE] + 1;
+    if
+    :: FAULT == 3 && again          /* forgets where it was */
+    :: else -> cur_off[LIVE] = obs_off
+    fi;
     if
     :: cur_off[LIVE] == UNITS ->
         obs_off = 0;
@@ -560,7 +571,7 @@ inline offer(c) {
             send_op(c)
         :: else ->
             if
-            :: count[c] < BUDGET ->
+            :: count[c] < BUDGET + (FAULT == 2) ->
                 RING(c, count[c]) = obs_put_to[c];
                 count[c] = count[c] + 1
             :: else -> kick(c)
@@ -727,7 +738,7 @@ inline op_stop() {
         /* called from inside the loop, between two writes: it ends */
         want = false;
         give_all()
-    :: else -> want = false
+    :: else -> want = want && FAULT == 7
     fi;
 #endif
     invariants()
@@ -808,7 +819,7 @@ inline op_server(paid) {
 inline op_ready() {
     obs_refused = false;
     if
-    :: in_write -> again = true
+    :: in_write -> again = (FAULT != 9)
     :: else -> want = true
     fi;
     invariants()
@@ -820,7 +831,7 @@ inline op_write_call() {
     if
     :: cur_owner[LIVE] != NOBODY ->
         in_write = true; again = false; wrote_lost = false;
-        obs_refused = false
+        obs_refused = true              /* unless it is heard meanwhile */
     :: else ->
         want = false;
         give_all()
@@ -841,12 +852,12 @@ inline op_write_return(took) {
         od
     fi;
     if
-    :: took == 0 && !again -> want = false; obs_refused = true
+    :: took == 0 && !again -> want = false
     :: took == 0 && again -> want = running
-    :: took > 0 -> want = running
+    :: took > 0 -> want = running; obs_refused = false
     fi;
     if
-    :: !want -> give_all()              /* the loop ends */
+    :: !want && FAULT != 6 -> give_all()        /* the loop ends */
     :: else
     fi;
     again = false;
@@ -893,7 +904,7 @@ inline op_reset() {
         :: LIVES(c) ->
             tokens[c] = WINDOW; due[c] = 0;
             if
-            :: receiving[c] > 0 -> receiving[c] = 2
+            :: FAULT != 1 && receiving[c] > 0 -> receiving[c] = 2
             :: else
             fi;
             /* the announcement tells the client; what it sent before is
@@ -958,7 +969,7 @@ inline op_tick() {
         fi;
         if
         :: stall_clock[c] == 1 -> stall_clock[c] = 2
-        :: stall_clock[c] == 2 -> kick(c); stall_clock[c] = 0; obs_age[c] = 0
+        :: stall_clock[c] == 2 && FAULT != 5 -> kick(c); stall_clock[c] = 0; obs_age[c] = 0
         :: else
         fi;
         c++
@@ -1144,8 +1155,10 @@ inline op_resume(c) {
     d = in_flight[c];
     do
     :: obs_delivered[c] > 0 ->
-        ring_pop(c);
-        d--;
+        if
+        :: FAULT != 8 -> ring_pop(c); d--
+        :: else
+        fi;
         obs_delivered[c] = obs_delivered[c] - 1
     :: else -> break
     od;
@@ -1249,7 +1262,8 @@ end:
     :: d_step { torn[LIVE] && !obs_notice && SOURCE_RUNS ->
                 obs_notice = true; op_server(0) }
     :: d_step { in_write || obs_refused -> op_ready() }
-    :: d_step { want && running && !in_write -> op_write_call() }
+    :: d_step { want && (running || FAULT == 7) && !in_write ->
+                op_write_call() }
     :: d_step { in_write -> op_write_return(0) }
     :: d_step { in_write -> op_write_return(1) }
     :: d_step { in_write -> op_write_return(UNITS) }
