@@ -34,7 +34,7 @@
 
 #include "sfclient.h"
 
-Options options = { .write_size = 65536 };
+Options options = { .write_size = 65536, .usb_channel = -1 };
 SpiceSession *session;
 SpiceMainChannel *main_channel;
 
@@ -257,6 +257,8 @@ static void options_parse(int *argc, char ***argv)
           "its three certificates", "ID,SIGN,ENCRYPT" },
         { "usb", 0, 0, G_OPTION_ARG_NONE, &options.usb,
           "connect usbredir channels from the start", NULL },
+        { "usb-channel", 0, 0, G_OPTION_ARG_INT, &options.usb_channel,
+          "the same, but only this one", "ID" },
         { "no-ports", 0, 0, G_OPTION_ARG_NONE, &options.no_ports,
           "leave port channels alone until \"port NUMBER connect\"", NULL },
         { "write-size", 0, 0, G_OPTION_ARG_INT, &options.write_size,

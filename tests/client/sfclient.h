@@ -21,6 +21,7 @@ typedef struct Options {
     int progress_ms;        /* 0: no progress lines */
     gboolean no_ports;
     gboolean usb;
+    int usb_channel;        /* the only one to be used, or -1 */
 } Options;
 
 extern Options options;

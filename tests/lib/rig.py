@@ -13,6 +13,7 @@ from . import paths, spiceclient
 from .guest import Guest
 from .qemu import Qemu
 from .sfclient import SfClient
+from .skip import Skip
 
 PORT = "org.example.demo.0"
 BACKENDS = ("spiceflow", "spicevmc")
@@ -27,12 +28,26 @@ def backend():
     return name
 
 
-def server_args(socket_path, which=None):
+def not_with_peer(why):
+    """For a test that shows what only spiceflow does."""
+    if backend() != "spiceflow":
+        raise Skip(why)
+
+
+def server_args(socket_path, which=None, clients=1):
     """Options that make QEMU listen for SPICE clients on a UNIX socket."""
     if (which or backend()) == "spiceflow":
-        return ["-object", "spiceflow-server,id=sf0,type=unix,path=%s" %
-                socket_path]
+        more = ",max-clients=%d" % clients if clients > 1 else ""
+        return ["-object", "spiceflow-server,id=sf0,type=unix,path=%s%s" %
+                (socket_path, more)]
     return ["-spice", "unix=on,addr=%s,disable-ticketing=on" % socket_path]
+
+
+def server_env(clients=1, which=None):
+    """Environment of a QEMU that is to serve so many clients at once."""
+    if clients > 1 and (which or backend()) == "spicevmc":
+        return dict(os.environ, SPICE_DEBUG_ALLOW_MC="1")
+    return None
 
 
 def chardev_args(chardev_id, name, which=None):
@@ -51,6 +66,19 @@ def port_args(*names, which=None):
         args += chardev_args("p%d" % number, name, which)
         args += ["-device", "virtserialport,id=vp%d,chardev=p%d,name=%s" %
                  (number, number, name)]
+    return args
+
+
+def usb_args(*controllers, which=None):
+    """A usb-redir device for each of these controllers, on a bus of its own.
+
+    The channels of the devices are numbered in the same order, from 0."""
+    args = []
+    for number, controller in enumerate(controllers):
+        args += ["-device", "%s,id=usb%d" % (controller, number)]
+        args += chardev_args("u%d" % number, "usbredir", which)
+        args += ["-device", "usb-redir,id=redir%d,bus=usb%d.0,chardev=u%d" %
+                 (number, number, number)]
     return args
 
 
