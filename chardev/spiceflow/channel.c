@@ -313,8 +313,10 @@ static void tls_fill(SFChannel *channel)
     }
 }
 
-/* The items in the buffer leave the queue only when all of it is out: until
- * then GnuTLS may want to see the same bytes again. */
+/*
+ * The items in the buffer leave the queue only when all of it is out: until
+ * then GnuTLS may want to see the same bytes again.
+ */
 static ssize_t tls_write(SFChannel *channel)
 {
     struct iovec iov;
@@ -426,8 +428,10 @@ static size_t item_write_directly(SFChannel *channel, SFItem *item)
     return MAX(n, 0);
 }
 
-/* Send now what can be; returns whether it is all out.  What is not gets
- * queued, with its bytes made its own by @keep. */
+/*
+ * Send now what can be; returns whether it is all out.  What is not gets
+ * queued, with its bytes made its own by @keep.
+ */
 static bool item_send(SFChannel *channel, SFItem *direct,
                       void (*keep)(SFItem *item))
 {

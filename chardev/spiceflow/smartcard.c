@@ -284,8 +284,8 @@ static void card_vsc_message(SFCardClient *card,
 
 static SFBody card_header(void *opaque, uint16_t type, uint32_t size)
 {
-    if (type != SPICE_MSGC_SMARTCARD_DATA || size < SPICE_FLOW_VSC_HEADER_SIZE ||
-        size > MESSAGE_MAX) {
+    if (type != SPICE_MSGC_SMARTCARD_DATA ||
+        size < SPICE_FLOW_VSC_HEADER_SIZE || size > MESSAGE_MAX) {
         return SF_BODY_REFUSE;
     }
     return SF_BODY_COLLECT;

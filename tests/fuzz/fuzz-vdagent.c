@@ -25,10 +25,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fuzz.h"
+
 #define CLIENTS             4
 #define HEADER_SIZE         20
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 typedef struct Input {
     const uint8_t *data;
