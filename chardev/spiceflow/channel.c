@@ -281,19 +281,22 @@ static ssize_t channel_writev(SFChannel *channel, const struct iovec *iov,
     return ret;
 }
 
-static ssize_t items_write(SFChannel *channel)
+/* Some messages of the queue; @asked is set to how many bytes that were. */
+static ssize_t items_write(SFChannel *channel, size_t *asked)
 {
     struct iovec iov[WRITE_ITEMS * 2];
     size_t skip = channel->items_offset;
     unsigned n = 0;
     SFItem *item;
 
+    *asked = 0;
     QSIMPLEQ_FOREACH(item, &channel->items, next) {
         size_t in_header = MIN(skip, item->header_len);
 
         if (n == ARRAY_SIZE(iov)) {
             break;
         }
+        *asked += item_size(item) - skip;
         iov[n].iov_base = item->header + in_header;
         iov[n++].iov_len = item->header_len - in_header;
         skip -= in_header;
@@ -338,15 +341,17 @@ static struct iovec tls_record(const SFItem *item, size_t skip, size_t len,
     return (struct iovec) { .iov_base = copy, .iov_len = fill };
 }
 
-/* One record, from @skip into @item on.  GnuTLS has encrypted what the socket
+/* One record, from @skip into @item on; @asked is set to its length.  GnuTLS has encrypted what the socket
  * did not take, and wants to be given the same bytes until it is out. */
-static ssize_t tls_write(SFChannel *channel, const SFItem *item, size_t skip)
+static ssize_t tls_write(SFChannel *channel, const SFItem *item, size_t skip,
+                         size_t *asked)
 {
     QEMU_UNINITIALIZED uint8_t copy[TLS_RECORD];
     struct iovec iov = tls_record(item, skip,
                                   channel->tls_retry ?: TLS_RECORD, copy);
     ssize_t n = channel_writev(channel, &iov, 1);
 
+    *asked = iov.iov_len;
     channel->tls_retry = n ? 0 : iov.iov_len;
     return n;
 }
@@ -362,13 +367,16 @@ static gboolean channel_writable(QIOChannel *ioc, GIOCondition condition,
 
 static void channel_flush(SFChannel *channel)
 {
-    ssize_t n = 1;
+    size_t asked = 0;
+    ssize_t n = 0;
 
-    while (n > 0 && !channel->closed && !QSIMPLEQ_EMPTY(&channel->items)) {
+    /* After a short write the socket is full. */
+    while (n >= 0 && (size_t)n == asked &&
+           !channel->closed && !QSIMPLEQ_EMPTY(&channel->items)) {
         n = channel->info.tls ? tls_write(channel,
                                           QSIMPLEQ_FIRST(&channel->items),
-                                          channel->items_offset)
-                              : items_write(channel);
+                                          channel->items_offset, &asked)
+                              : items_write(channel, &asked);
         if (n > 0) {
             items_advance(channel, n);
         }
@@ -431,7 +439,7 @@ static size_t item_write_directly(SFChannel *channel, SFItem *item)
         { .iov_base = item->header, .iov_len = item->header_len },
         { .iov_base = (void *)item->data, .iov_len = item->len },
     };
-    size_t done = 0;
+    size_t done = 0, asked;
     ssize_t n = 1;
 
     if (!QSIMPLEQ_EMPTY(&channel->items)) {
@@ -442,7 +450,7 @@ static size_t item_write_directly(SFChannel *channel, SFItem *item)
         return MAX(n, 0);
     }
     while (done < item_size(item) && n > 0) {
-        n = tls_write(channel, item, done);
+        n = tls_write(channel, item, done, &asked);
         done += MAX(n, 0);
     }
     return done;
