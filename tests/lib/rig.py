@@ -69,6 +69,14 @@ def port_args(*names, which=None):
     return args
 
 
+def agent_args(which=None):
+    """The agent's port, as virt-install and libvirt make it."""
+    return ["-device", "virtio-serial-pci,id=vser"] + \
+        chardev_args("agent", "vdagent", which) + \
+        ["-device", "virtserialport,id=vagent,chardev=agent,"
+         "name=com.redhat.spice.0"]
+
+
 def usb_args(*controllers, which=None):
     """A usb-redir device for each of these controllers, on a bus of its own.
 
