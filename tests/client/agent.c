@@ -269,16 +269,21 @@ static void on_agent(SpiceMainChannel *channel, gpointer data G_GNUC_UNUSED)
 {
     static int last = -1;
     gboolean connected;
-    int caps = 0;
+    guint32 caps = 0;
 
-    g_object_get(channel, "agent-connected", &connected, "agent-caps-0",
-                 &caps, NULL);
+    /* The property "agent-caps-0" keeps those of the agent before. */
+    for (int i = 0; i < 32; i++) {
+        if (spice_main_channel_agent_test_capability(channel, i)) {
+            caps |= 1u << i;
+        }
+    }
+    g_object_get(channel, "agent-connected", &connected, NULL);
     if (connected != last) {
         last = connected;
         say("agent-connected %d", connected);
     }
     if (connected && caps) {
-        say("agent-caps %x", (unsigned)caps);
+        say("agent-caps %x", caps);
     }
 }
 

@@ -9,11 +9,11 @@ spice-vdagentd has its tests in test_vdagentd.py.
 import hashlib
 import os
 import random
+import re
 import time
 
 from lib.paths import RigError, scaled
-from lib.process import wait_until
-from lib.rig import agent_args, not_with_peer, server_args, server_env
+from lib.rig import agent_args, backend, not_with_peer, server_args
 from lib.sfclient import ClientFailed
 
 KIB = 1 << 10
@@ -60,6 +60,13 @@ class Agent:
         """The next of its lines that matches; "bad" ends it and raises."""
         return self.job.line(pattern, timeout)
 
+    def expect_all(self, *patterns, timeout=30):
+        """Lines that match all of these, in whatever order."""
+        left = list(patterns)
+        while left:
+            line = self.expect("|".join("(?:%s)" % p for p in left), timeout)
+            left = [p for p in left if not re.search(p, line.group(0))]
+
     def do(self, *words):
         self.guest.run("agenttool do " + " ".join(map(str, words)))
 
@@ -71,10 +78,10 @@ class Agent:
 class AgentRig:
     """What the tests of this file share."""
 
-    def start_rig(self, rig, clients=1):
+    def start_rig(self, rig, **options):
         self.rig = rig
-        self.guest = rig.guest(*server_args(rig.socket, clients=clients),
-                               *agent_args(), env=server_env(clients))
+        self.guest = rig.guest(*server_args(rig.socket, **options),
+                               *agent_args())
 
     def client(self, *options):
         """A client that has found the agent."""
@@ -188,11 +195,16 @@ class TestAgent(AgentRig):
 
     def test_small_chunks(self):
         """An agent that sends in small pieces is understood."""
-        agent = Agent(self.guest, "-k", "61")
-        client = self.client()
-        self.clip_to_client(agent, client, 100 * KIB)
-        self.clip_to_guest(agent, client, 5000)
-        client.quit()
+        # spice-server takes a split header for a fault
+        smallest = 7 if backend() == "spiceflow" else 20
+        for size in (smallest, 61, 2047):
+            agent = Agent(self.guest, "-k", str(size))
+            client = self.client()
+            self.clip_to_client(agent, client, 100 * KIB)
+            self.clip_to_guest(agent, client, 5000)
+            client.quit()
+            agent.expect(r"^client-left$")
+            agent.kill()
 
     def test_agent_restarts(self):
         """The agent dies in the middle of a copy: the client is told, and
@@ -263,8 +275,7 @@ class TestAgent(AgentRig):
         client.expect(r"^progress clip check [1-9]")
         client.process.send_signal(9)
         client.process.wait()
-        agent.expect(r"^client-left$")
-        agent.expect(r"^flood-sent ")
+        agent.expect_all(r"^client-left$", r"^flood-sent .*")
         client = self.client()
         self.clip_to_client(agent, client, 100 * KIB)
         self.check_copy(agent, client)
@@ -323,7 +334,7 @@ class TestAgent(AgentRig):
         again after it has opened its port again."""
         agent = Agent(self.guest)
         client = self.client()
-        for kind in ("chunk", "protocol", "short", "size"):
+        for kind in ("chunk", "protocol", "size"):
             agent.do("break", kind)
             client.expect(r"^agent-connected 0$")
             agent.do("reopen")
@@ -381,7 +392,7 @@ class TestTwoClients(AgentRig):
 
     def setup(self, rig):
         not_with_peer("two clients of one agent")
-        self.start_rig(rig, clients=2)
+        self.start_rig(rig, clients=2, stall_timeout=500)
 
     def test_files(self):
         """Both copy at once; each sees its own end."""
@@ -405,34 +416,53 @@ class TestTwoClients(AgentRig):
         agent.expect(r"^client-left$")
 
     def test_one_killed(self):
-        """One dies in the middle of its copy; the other's goes on."""
+        """One dies in the middle of its copy.  If the guest has half of a
+        message then, only the end of all can make it drop that: the other's
+        copy ends too, and it is told.  Either way it can copy at once."""
         agent = Agent(self.guest)
-        first, second = self.client("--progress", "20"), self.client()
-        doomed, _ = self.file(64 * MIB, "doomed")
-        path, sha256 = self.file(16 * MIB, "kept")
-        self.copy(first, doomed)
-        first.expect(r"^progress agent doomed [1-9]")
-        self.copy(second, path)
-        agent.expect(r"^file-start .*name=kept ")
-        first.process.send_signal(9)
-        first.process.wait()
-        self.copied(agent, second, path, sha256)
-        third = self.client()
-        self.check_copy(agent, third)
-        self.check_copy(agent, second)
+        for _ in range(3):
+            first, second = self.client("--progress", "20"), self.client()
+            doomed, _ = self.file(64 * MIB, "doomed")
+            path, sha256 = self.file(16 * MIB, "kept")
+            self.copy(first, doomed)
+            first.expect(r"^progress agent doomed [1-9]")
+            self.copy(second, path)
+            agent.expect(r"^file-start .*name=kept ")
+            first.process.send_signal(9)
+            first.process.wait()
+            ended = agent.expect(r"^file-(done|gone) .*name=kept .*")
+            if ended.group(1) == "done":
+                assert ended.group(0).endswith(sha256), ended.group(0)
+                second.outcome("agent", "copy", "kept")
+            else:
+                second.expect(r"^failed agent copy kept")
+            third = self.client()
+            self.check_copy(agent, third)
+            self.check_copy(agent, second)
+            second.quit()
+            third.quit()
+            agent.expect(r"^client-left$")
 
     def test_one_stopped(self):
-        """One stops reading and writing; the other does not notice."""
+        """One stops; if it does so in the middle of a message it loses its
+        turn.  The other goes on, and the one that comes back can begin anew.
+        """
         agent = Agent(self.guest)
         first, second = self.client("--progress", "20"), self.client()
-        path, sha256 = self.file(64 * MIB, "slow")
+        path, _ = self.file(64 * MIB, "slow")
         self.copy(first, path)
         first.expect(r"^progress agent slow [1-9]")
         first.pause()
+        start = time.monotonic()
+        time.sleep(1.5)
         self.check_copy(agent, second, 4 * MIB, "quick")
         self.clip_to_guest(agent, second, 100 * KIB)
+        spent = time.monotonic() - start
+        assert spent < 10, "it waited %.1f s for the other" % spent
         first.resume()
-        self.copied(agent, first, path, sha256)
+        first.expect(r"^(failed|done) agent copy slow")
+        self.check_copy(agent, first)
+        self.clip_to_guest(agent, first, 100 * KIB)
 
     def test_clipboard(self):
         """An offer of the guest reaches both; data only who asked."""
@@ -466,7 +496,7 @@ def test_guest_reboots(rig):
     agent = Agent(guest)
     client = rig.client()
     client.find(r"^agent-caps ")
-    guest.restart()
+    guest.reset()
     client.expect(r"^agent-connected 0$")
     agent = Agent(guest)
     client.expect(r"^agent-connected 1$")
@@ -476,4 +506,3 @@ def test_guest_reboots(rig):
     client.send("agent", "copy", path)
     AgentRig.copied(agent, client, path, sha256)
     client.quit()
-    wait_until(lambda: agent.job.running(), 1, "the agent still runs")
