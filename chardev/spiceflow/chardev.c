@@ -29,6 +29,7 @@ OBJECT_DECLARE_SIMPLE_TYPE(SpiceFlowChardev, CHARDEV_SPICEFLOW)
 struct SpiceFlowChardev {
     Chardev parent;
     SFDevice device;
+    ResettableState reset_state;
 };
 
 static int spiceflow_write(Chardev *chr, const uint8_t *buf, int len)
@@ -265,6 +266,20 @@ static void flow_get(Object *obj, Visitor *v, const char *name, void *opaque,
     visit_type_any(v, name, &any, errp);
 }
 
+/*
+ * Vmstate and reset
+ */
+
+static ResettableState *spiceflow_reset_state(Object *obj)
+{
+    return &CHARDEV_SPICEFLOW(obj)->reset_state;
+}
+
+static void spiceflow_reset(Object *obj, ResetType type)
+{
+    sf_migrate_reset(&CHARDEV_SPICEFLOW(obj)->device, type);
+}
+
 static char *spiceflow_get_id(VMStateIf *obj)
 {
     return g_strdup(CHARDEV(obj)->label);
@@ -282,6 +297,8 @@ static void spiceflow_class_init(ObjectClass *klass, SFClassData *data)
     cc->chr_set_fe_open = spiceflow_set_fe_open;
 
     VMSTATE_IF_CLASS(klass)->get_id = spiceflow_get_id;
+    RESETTABLE_CLASS(klass)->get_state = spiceflow_reset_state;
+    RESETTABLE_CLASS(klass)->phases.hold = spiceflow_reset;
 
     object_class_property_add(klass, "flow", "any", flow_get, NULL, NULL,
                               NULL);
@@ -296,7 +313,11 @@ static const TypeInfo spiceflow_info = {
     .instance_init = spiceflow_instance_init,
     .instance_finalize = spiceflow_finalize,
     .class_init = spiceflow_class_init,
-    .interfaces = SF_INTERFACES { { TYPE_VMSTATE_IF }, { } },
+    .interfaces = SF_INTERFACES {
+        { TYPE_VMSTATE_IF },
+        { TYPE_RESETTABLE_INTERFACE },
+        { }
+    },
 };
 module_obj(TYPE_CHARDEV_SPICEFLOW);
 

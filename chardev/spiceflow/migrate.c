@@ -29,7 +29,6 @@
 #include "qemu/error-report.h"
 #include "qemu/timer.h"
 #include "system/reset.h"
-#include "system/runstate.h"
 #include "compat.h"
 #include "migrate.h"
 #include "trace.h"
@@ -89,11 +88,11 @@ static void device_rewind(SFDevice *device)
     }
 }
 
-/* Every load of a snapshot begins with a reset. */
-static void device_reset(void *opaque)
+void sf_migrate_reset(SFDevice *device, ResetType type)
 {
-    if (runstate_check(RUN_STATE_RESTORE_VM)) {
-        device_rewind(opaque);
+    /* Every load of a snapshot begins with one of these. */
+    if (type == RESET_TYPE_SNAPSHOT_LOAD) {
+        device_rewind(device);
     }
 }
 
@@ -237,7 +236,7 @@ bool sf_migrate_register(SFDevice *device, Error **errp)
                                        errp) < 0) {
         return false;
     }
-    qemu_register_reset(device_reset, device);
+    qemu_register_resettable(OBJECT(device->frontend.chr));
     device->carried = true;
     return true;
 }
@@ -246,7 +245,7 @@ void sf_migrate_unregister(SFDevice *device)
 {
     if (device->carried) {
         device->carried = false;
-        qemu_unregister_reset(device_reset, device);
+        qemu_unregister_resettable(OBJECT(device->frontend.chr));
         vmstate_unregister(VMSTATE_IF(device->frontend.chr), &vmstate_device,
                            device);
     }

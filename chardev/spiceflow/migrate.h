@@ -7,6 +7,7 @@
 #define CHARDEV_SPICEFLOW_MIGRATE_H
 
 #include "device.h"
+#include "hw/resettable.h"
 
 /**
  * sf_migrate_register: carry the device from now on, as the section
@@ -23,6 +24,13 @@ bool sf_migrate_register(SFDevice *device, Error **errp);
  * @device: the device, registered or not
  */
 void sf_migrate_unregister(SFDevice *device);
+
+/**
+ * sf_migrate_reset: the machine is reset.
+ * @device: the device
+ * @type: why
+ */
+void sf_migrate_reset(SFDevice *device, ResetType type);
 
 /**
  * sf_migrate_started: the VM has started.
