@@ -7,6 +7,7 @@ from pathlib import Path
 from . import paths
 from .paths import RigError
 from .process import wait_until
+from .qemu import QmpError
 
 
 def disk(path):
@@ -39,6 +40,7 @@ def status(qemu):
     return qemu.command("query-migrate").get("status", "none")
 
 
+__all__ = ["QmpError"]
 ENDED = ("completed", "failed", "cancelled")
 
 
