@@ -25,6 +25,7 @@
 #include "qemu/main-loop.h"
 #include "chardev/spiceflow/vdagent.h"
 #include "device.h"
+#include "migrate.h"
 #include "trace.h"
 
 /* Notices of the server's own that may wait for the guest. */
@@ -288,7 +289,7 @@ static size_t agent_write(SFDevice *device, const uint8_t *buf, size_t len)
     size_t done = 0;
 
     if (agent->broken) {
-        return len;
+        return spice_flow_running(device->flow) ? len : 0;
     }
     /*
      * Also while nobody is there: what the guest says then is parsed and
@@ -588,10 +589,126 @@ static void agent_cleanup(SFDevice *device)
     g_free(agent);
 }
 
+/*
+ * State
+ */
+
+static bool agent_carries(SFDevice *device)
+{
+    return device->fe_open;
+}
+
+static void agent_save(SFDevice *device, SFSaved *saved)
+{
+    SFAgent *agent = device->priv;
+    SFServer *server = device->server;
+    SFClient *client;
+
+    saved->agent.broken = agent->broken;
+    saved->agent.clients = g_new0(SFSavedAgentClient, server->num_clients);
+    QTAILQ_FOREACH(client, &server->clients, next) {
+        SFAgentClient *c = client->agent;
+
+        saved->agent.clients[saved->agent.num_clients++] =
+            (SFSavedAgentClient) {
+                .id = client->id,
+                .window = client->agent_window,
+                .owed = c->owed,
+            };
+    }
+    spice_vdagent_save(agent->agent, &saved->agent.vdagent);
+}
+
+/* Who has something queued is one of the protocol's clients. */
+static bool saved_clients_agree(const SFSaved *saved, Error **errp)
+{
+    const SpiceVdagentSaved *vdagent = &saved->agent.vdagent;
+
+    for (uint32_t i = 0; i < saved->flow.num_clients; i++) {
+        uint32_t id = saved->flow.clients[i].params.id;
+        uint32_t k = 0;
+
+        while (k < vdagent->num_clients && vdagent->clients[k].id != id) {
+            k++;
+        }
+        if (k == vdagent->num_clients || !vdagent->clients[k].started) {
+            error_setg(errp, "bad agent state: flow client %" PRIu32
+                       ": bad id", i);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The clients of then leave. */
+static void agent_lose_saved(SFAgent *agent, const SFSaved *saved)
+{
+    const SpiceVdagentSaved *vdagent = &saved->agent.vdagent;
+    SpiceFlow *flow = agent->device->flow;
+
+    for (uint32_t i = 0; i < vdagent->num_clients; i++) {
+        uint32_t id = vdagent->clients[i].id;
+        SpiceFlowClient *client = spice_flow_client_find(flow, id);
+        /* One that was on its way out may have torn it before. */
+        bool torn = client ? spice_flow_client_remove(client)
+                           : saved->flow.torn;
+
+        spice_vdagent_client_remove(spice_vdagent_client_find(agent->agent, id),
+                                    torn);
+    }
+}
+
+/* The clients of now begin anew. */
+static void agent_add_clients(SFAgent *agent)
+{
+    SFClient *client;
+
+    QTAILQ_FOREACH(client, &agent->device->server->clients, next) {
+        SFAgentClient *c = client->agent;
+
+        c->vdagent = spice_vdagent_client_add(agent->agent, client->id);
+    }
+}
+
+static bool agent_restore(SFDevice *device, const SFSaved *saved, Error **errp)
+{
+    SFAgent *agent = device->priv;
+    g_autofree char *wrong = NULL;
+
+    if (!saved_clients_agree(saved, errp) ||
+        !sf_migrate_flow_restore(device, saved, errp)) {
+        return false;
+    }
+    if (!spice_vdagent_restore(agent->agent, &saved->agent.vdagent, &wrong)) {
+        sf_migrate_flow_lose(device);
+        spice_flow_reset(device->flow);
+        error_setg(errp, "bad %s", wrong);
+        return false;
+    }
+    agent_lose_saved(agent, saved);
+    agent_add_clients(agent);
+
+    qemu_bh_cancel(agent->drop_bh);
+    agent->broken = saved->agent.broken;
+    device->fe_open = saved->guest_open;
+    sf_frontend_resume(&device->frontend, saved->host_open);
+    if (agent->broken) {
+        qemu_bh_schedule(agent->drop_bh);
+    }
+    if (agent_connected(device)) {
+        agent_tell_clients(agent);
+    }
+    agent_say(agent);
+    return true;
+}
+
 const SFKind sf_agent_kind = {
     .endpoint_ops = &agent_endpoint_ops,
     .init = agent_init,
     .cleanup = agent_cleanup,
     .write = agent_write,
     .set_fe_open = agent_set_fe_open,
+    .carries = agent_carries,
+    .save = agent_save,
+    .restore = agent_restore,
 };

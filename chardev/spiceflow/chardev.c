@@ -19,6 +19,8 @@
 #include "system/replay.h"
 #include "compat.h"
 #include "device.h"
+#include "hw/vmstate-if.h"
+#include "migrate.h"
 #include "trace.h"
 
 #define TYPE_CHARDEV_SPICEFLOW "chardev-spiceflow"
@@ -27,6 +29,7 @@ OBJECT_DECLARE_SIMPLE_TYPE(SpiceFlowChardev, CHARDEV_SPICEFLOW)
 struct SpiceFlowChardev {
     Chardev parent;
     SFDevice device;
+    ResettableState reset_state;
 };
 
 static int spiceflow_write(Chardev *chr, const uint8_t *buf, int len)
@@ -54,9 +57,12 @@ static void spiceflow_set_fe_open(Chardev *chr, int fe_open)
 {
     SFDevice *device = &CHARDEV_SPICEFLOW(chr)->device;
 
-    device->fe_open = fe_open;
     trace_spiceflow_fe_open(device->label, fe_open);
-    device->kind->set_fe_open(device, fe_open);
+    /* After a load virtio-serial says what was saved, and known here. */
+    if (device->fe_open != fe_open) {
+        device->fe_open = fe_open;
+        device->kind->set_fe_open(device, fe_open);
+    }
     /* A port that opens takes what came before, and tells nobody. */
     spice_flow_guest_ready(device->flow);
 }
@@ -108,6 +114,40 @@ static bool check_options(const ChardevSpiceflow *opts, const char *label,
     return true;
 }
 
+/* The other chardev of that id, while one takes the other's place
+ * (chardev-change). */
+static SFDevice *namesake(SFDevice *device)
+{
+    Object *obj = OBJECT(qemu_chr_find(device->label));
+
+    if (!obj || obj == OBJECT(device->frontend.chr) ||
+        !object_dynamic_cast(obj, TYPE_CHARDEV_SPICEFLOW)) {
+        return NULL;
+    }
+    return &CHARDEV_SPICEFLOW(obj)->device;
+}
+
+static bool carry(SFDevice *device, Error **errp)
+{
+    SFDevice *other = namesake(device);
+
+    if (other) {
+        sf_migrate_unregister(other);
+    }
+    return sf_migrate_register(device, errp);
+}
+
+/* When it was the new one that failed, the old one stays. */
+static void uncarry(SFDevice *device)
+{
+    SFDevice *other = device->carried ? namesake(device) : NULL;
+
+    sf_migrate_unregister(device);
+    if (other) {
+        sf_migrate_register(other, &error_abort);
+    }
+}
+
 static void spiceflow_open(Chardev *chr, ChardevBackend *backend,
                            bool *be_opened, Error **errp)
 {
@@ -128,7 +168,9 @@ static void spiceflow_open(Chardev *chr, ChardevBackend *backend,
         return;
     }
     chr->filename = g_strdup_printf("spiceflow:%s", device->name);
-    sf_device_init(device, errp);
+    if (sf_device_init(device, errp)) {
+        carry(device, errp);
+    }
 }
 
 static void spiceflow_instance_init(Object *obj)
@@ -142,6 +184,7 @@ static void spiceflow_finalize(Object *obj)
 {
     SFDevice *device = &CHARDEV_SPICEFLOW(obj)->device;
 
+    uncarry(device);
     sf_device_cleanup(device);
     sf_frontend_cleanup(&device->frontend);
     if (device->server) {
@@ -223,6 +266,25 @@ static void flow_get(Object *obj, Visitor *v, const char *name, void *opaque,
     visit_type_any(v, name, &any, errp);
 }
 
+/*
+ * Vmstate and reset
+ */
+
+static ResettableState *spiceflow_reset_state(Object *obj)
+{
+    return &CHARDEV_SPICEFLOW(obj)->reset_state;
+}
+
+static void spiceflow_reset(Object *obj, ResetType type)
+{
+    sf_migrate_reset(&CHARDEV_SPICEFLOW(obj)->device, type);
+}
+
+static char *spiceflow_get_id(VMStateIf *obj)
+{
+    return g_strdup(CHARDEV(obj)->label);
+}
+
 static void spiceflow_class_init(ObjectClass *klass, SFClassData *data)
 {
     ChardevClass *cc = CHARDEV_CLASS(klass);
@@ -233,6 +295,10 @@ static void spiceflow_class_init(ObjectClass *klass, SFClassData *data)
     cc->chr_add_watch = spiceflow_add_watch;
     cc->chr_accept_input = spiceflow_accept_input;
     cc->chr_set_fe_open = spiceflow_set_fe_open;
+
+    VMSTATE_IF_CLASS(klass)->get_id = spiceflow_get_id;
+    RESETTABLE_CLASS(klass)->get_state = spiceflow_reset_state;
+    RESETTABLE_CLASS(klass)->phases.hold = spiceflow_reset;
 
     object_class_property_add(klass, "flow", "any", flow_get, NULL, NULL,
                               NULL);
@@ -247,6 +313,11 @@ static const TypeInfo spiceflow_info = {
     .instance_init = spiceflow_instance_init,
     .instance_finalize = spiceflow_finalize,
     .class_init = spiceflow_class_init,
+    .interfaces = SF_INTERFACES {
+        { TYPE_VMSTATE_IF },
+        { TYPE_RESETTABLE_INTERFACE },
+        { }
+    },
 };
 module_obj(TYPE_CHARDEV_SPICEFLOW);
 

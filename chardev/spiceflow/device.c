@@ -13,6 +13,7 @@
 #include "qapi/error.h"
 #include "qemu/timer.h"
 #include "device.h"
+#include "migrate.h"
 #include "system/runstate.h"
 #include "trace.h"
 
@@ -106,6 +107,7 @@ static void device_run_state(void *opaque, bool running, RunState state)
     SFDevice *device = opaque;
 
     if (running) {
+        sf_migrate_started(device);
         sf_frontend_set_running(&device->frontend, true);
         spice_flow_start(device->flow, now_ms());
     } else {

@@ -7,6 +7,7 @@
 #define CHARDEV_SPICEFLOW_DEVICE_H
 
 #include "frontend.h"
+#include "saved.h"
 #include "server.h"
 
 typedef struct SFKind SFKind;
@@ -17,7 +18,13 @@ typedef struct SFKind SFKind;
  * @init: make the flow machine; false with @errp set
  * @cleanup: the device goes: everything that @init made goes too
  * @write: ChardevClass.chr_write, while a client is there or not
- * @set_fe_open: the guest opened or closed its side.  Optional
+ * @set_fe_open: the guest opened or closed its side
+ * @carries: whether there is something to save while the flow machine is
+ *   empty.  Optional
+ * @save: fill in what is the kind's own; nothing changes
+ * @rewind: the guest is about to be replaced by another one: clients go, or
+ *   begin anew; the guest's side is closed already.  Optional
+ * @restore: take a state over, after @rewind.  On failure nothing of it stays
  */
 struct SFKind {
     const SFEndpointOps *endpoint_ops;
@@ -25,6 +32,10 @@ struct SFKind {
     void (*cleanup)(SFDevice *device);
     size_t (*write)(SFDevice *device, const uint8_t *buf, size_t len);
     void (*set_fe_open)(SFDevice *device, bool open);
+    bool (*carries)(SFDevice *device);
+    void (*save)(SFDevice *device, SFSaved *saved);
+    void (*rewind)(SFDevice *device);
+    bool (*restore)(SFDevice *device, const SFSaved *saved, Error **errp);
 };
 
 /**
@@ -38,6 +49,9 @@ struct SFKind {
  * @frontend: the QEMU frontend behind it
  * @flow: the flow machine
  * @fe_open: the guest has opened its side
+ * @carried: it is a section of the vmstate
+ * @rewound: the guest is another one when the VM starts next
+ * @saved: what is being saved or loaded
  * @priv: of the kind
  */
 struct SFDevice {
@@ -52,6 +66,9 @@ struct SFDevice {
     SpiceFlow *flow;
     bool fe_open;
     bool registered;
+    bool carried;
+    bool rewound;
+    SFSaved saved;
     QEMUTimer *stall_timer;
     VMChangeStateEntry *run_state;
     void *priv;

@@ -12,6 +12,10 @@
  * while the VM is stopped, and what the frontend has to know is told when it
  * runs again: a close, an open, or a close and an open when one client went and
  * another came.
+ *
+ * Except in a load.  usb-redir takes its device for lost if it is not open when
+ * its own state comes, and a guest does not notice a migration only if its port
+ * is open when the VM starts, so there the event is told at once.
  */
 #include "qemu/osdep.h"
 #include "frontend.h"
@@ -89,6 +93,31 @@ void sf_frontend_set_open(SFFrontend *frontend, bool open)
     }
     frontend->want_open = open;
     frontend_sync(frontend);
+}
+
+void sf_frontend_resume(SFFrontend *frontend, bool open)
+{
+    frontend->want_open = open;
+    frontend->reopen = false;
+    if (open && !frontend->open) {
+        frontend->open = true;
+        qemu_chr_be_event(frontend->chr, CHR_EVENT_OPENED);
+    }
+}
+
+void sf_frontend_lost(SFFrontend *frontend, bool open)
+{
+    frontend->open |= open;
+    frontend->reopen = true;
+}
+
+void sf_frontend_renew(SFFrontend *frontend)
+{
+    if (frontend->open) {
+        qemu_chr_be_event(frontend->chr, CHR_EVENT_CLOSED);
+        qemu_chr_be_event(frontend->chr, CHR_EVENT_OPENED);
+        frontend->reopen = true;
+    }
 }
 
 void sf_frontend_break(SFFrontend *frontend)

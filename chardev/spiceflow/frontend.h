@@ -50,6 +50,29 @@ size_t sf_frontend_write(SFFrontend *frontend, const uint8_t *data,
 void sf_frontend_set_open(SFFrontend *frontend, bool open);
 
 /**
+ * sf_frontend_resume: a state was loaded in which the frontend saw a client,
+ * and it is to go on as if nothing had happened.
+ * @frontend: the frontend
+ * @open: whether it saw one
+ */
+void sf_frontend_resume(SFFrontend *frontend, bool open);
+
+/**
+ * sf_frontend_lost: likewise, but the client is gone: the guest is to see a
+ * close when the VM starts, before it sees another client.
+ * @frontend: the frontend
+ * @open: whether it saw one
+ */
+void sf_frontend_lost(SFFrontend *frontend, bool open);
+
+/**
+ * sf_frontend_renew: a frontend that is open closes and opens now, stopped or
+ * not, so that it forgets what it knows of its client.
+ * @frontend: the frontend
+ */
+void sf_frontend_renew(SFFrontend *frontend);
+
+/**
  * sf_frontend_break: CHR_EVENT_BREAK.
  * @frontend: the frontend
  */

@@ -24,6 +24,7 @@
 #include "qapi/error.h"
 #include "chardev/spiceflow/vsc.h"
 #include "device.h"
+#include "migrate.h"
 #include "trace.h"
 
 /* Readers of one server, as spice-server has them. */
@@ -105,6 +106,13 @@ static void reader_command_remove(SFReader *reader)
  * A reader's owner
  */
 
+static bool is_command(uint32_t type)
+{
+    return type == SPICE_FLOW_VSC_READER_ADD ||
+           type == SPICE_FLOW_VSC_READER_REMOVE ||
+           type == SPICE_FLOW_VSC_ATR || type == SPICE_FLOW_VSC_CARD_REMOVE;
+}
+
 static SFReader *free_reader(SFCards *cards)
 {
     for (unsigned i = 0; i < MAX_READERS; i++) {
@@ -128,7 +136,46 @@ static void reader_attach(SFReader *reader, SFCardClient *card)
                                                 reader);
     trace_spiceflow_card_attach(reader->device->label, reader->id,
                                 card->client->id);
-    sf_frontend_set_open(&reader->device->frontend, true);
+}
+
+/*
+ * Commands of the owner that the device will not see, because those who leave
+ * leave them behind, will not be answered either.
+ */
+static void reader_forget_queued(SFReader *reader)
+{
+    SpiceFlowSaved saved;
+    const uint8_t *data;
+    bool add = false, remove = false;
+
+    spice_flow_save(reader->device->flow, &saved, 0);
+    data = saved.data;
+    for (uint32_t i = 0; i < saved.num_buffers; i++) {
+        const SpiceFlowSavedBuffer *buffer = &saved.buffers[i];
+
+        if (buffer->place == SPICE_FLOW_AT_CLIENT &&
+            buffer->size >= SPICE_FLOW_VSC_HEADER_SIZE) {
+            uint32_t type = ldl_be_p(data);
+
+            reader->commands -= is_command(type) && reader->commands;
+            add |= type == SPICE_FLOW_VSC_READER_ADD;
+            remove |= type == SPICE_FLOW_VSC_READER_REMOVE;
+        }
+        data += buffer->size;
+    }
+    reader->added = !add && (reader->added || remove);
+    spice_flow_saved_clear(&saved);
+}
+
+/* The owner is gone, also from the flow machine. */
+static void reader_leave(SFReader *reader)
+{
+    reader->stale_answers += reader->commands;
+    reader->commands = 0;
+    reader->removing = false;
+    if (reader->added) {
+        reader_command_remove(reader);
+    }
 }
 
 static void reader_detach(SFReader *reader)
@@ -144,16 +191,11 @@ static void reader_detach(SFReader *reader)
             sent->reader = NULL;
         }
     }
+    reader_forget_queued(reader);
     spice_flow_client_remove(g_steal_pointer(&reader->flow_client));
-    reader->stale_answers += reader->commands;
-    reader->commands = 0;
-    reader->removing = false;
-    if (reader->added) {
-        reader_command_remove(reader);
-    }
+    reader_leave(reader);
     trace_spiceflow_card_detach(reader->device->label, reader->id,
                                 card->client->id);
-    sf_frontend_set_open(&reader->device->frontend, false);
 }
 
 static void card_disconnect(SFCardClient *card)
@@ -180,13 +222,6 @@ static void card_disconnect(SFCardClient *card)
 /*
  * From the client
  */
-
-static bool is_command(uint32_t type)
-{
-    return type == SPICE_FLOW_VSC_READER_ADD ||
-           type == SPICE_FLOW_VSC_READER_REMOVE ||
-           type == SPICE_FLOW_VSC_ATR || type == SPICE_FLOW_VSC_CARD_REMOVE;
-}
 
 /* Returns whether the device will get it. */
 static bool reader_write(SFReader *reader, const SpiceFlowVscMessage *message,
@@ -582,6 +617,9 @@ static bool card_init(SFDevice *device, Error **errp)
         return false;
     }
     reader->cards = server->cards;
+    /* Always, so that a ReaderRemove gets there when the client has gone; the
+     * frontend does not look at it. */
+    sf_frontend_set_open(&device->frontend, true);
     return true;
 }
 
@@ -607,9 +645,78 @@ static void card_cleanup(SFDevice *device)
     g_free(reader);
 }
 
+/*
+ * State
+ */
+
+static bool card_carries(SFDevice *device)
+{
+    SFReader *reader = device->priv;
+
+    return reader->added || reader->stale_answers ||
+           spice_flow_vsc_partial(reader->from_device);
+}
+
+static void card_save(SFDevice *device, SFSaved *saved)
+{
+    SFReader *reader = device->priv;
+
+    saved->card.added = reader->added;
+    saved->card.removing = reader->removing;
+    saved->card.stale_answers = reader->stale_answers;
+    saved->card.commands = reader->commands;
+    spice_flow_vsc_save(reader->from_device, &saved->card.parser);
+}
+
+static void card_rewind(SFDevice *device)
+{
+    SFReader *reader = device->priv;
+
+    /* Its reader and card are gone, and no message says so. */
+    if (reader->owner) {
+        sf_channel_close(reader->owner->channel, "the guest was replaced");
+    }
+    spice_flow_reset(device->flow);
+    spice_flow_vsc_reset(reader->from_device);
+    reader->stale_answers = 0;
+}
+
+static bool card_restore(SFDevice *device, const SFSaved *saved, Error **errp)
+{
+    SFReader *reader = device->priv;
+    g_autofree char *wrong = NULL;
+
+    if (saved->flow.num_clients > 1) {
+        error_setg(errp, "bad flow state: num_clients");
+        return false;
+    }
+    if (!sf_migrate_flow_restore(device, saved, errp)) {
+        return false;
+    }
+    if (!spice_flow_vsc_restore(reader->from_device, &saved->card.parser,
+                                &wrong)) {
+        sf_migrate_flow_lose(device);
+        spice_flow_reset(device->flow);
+        error_setg(errp, "bad card parser: %s", wrong);
+        return false;
+    }
+    reader->added = saved->card.added;
+    reader->stale_answers = saved->card.stale_answers;
+    reader->commands = saved->card.commands;
+    reader_forget_queued(reader);
+    sf_migrate_flow_lose(device);
+    reader_leave(reader);
+    device->fe_open = saved->guest_open;
+    return true;
+}
+
 const SFKind sf_card_kind = {
     .init = card_init,
     .cleanup = card_cleanup,
     .write = card_write,
     .set_fe_open = card_set_fe_open,
+    .carries = card_carries,
+    .save = card_save,
+    .rewind = card_rewind,
+    .restore = card_restore,
 };

@@ -30,6 +30,7 @@
 #include "chardev/spiceflow/usbredir.h"
 #include "compress.h"
 #include "device.h"
+#include "migrate.h"
 #include "trace.h"
 
 /* Room kept for what the guard has held back: one packet header. */
@@ -46,6 +47,7 @@ typedef struct SFVmc {
     GByteArray *pending;        /* received, and not handed over yet */
     SpiceFlowUsbredir *guard;   /* only of usbredir */
     QEMUBH *retry_bh;
+    uint32_t stale;             /* messages in flight from another guest */
     bool writing;
 } SFVmc;
 
@@ -66,17 +68,37 @@ static void vmc_send_port_event(SFVmc *vmc, uint8_t event)
  * The client leaves
  */
 
+static void vmc_attach(SFVmc *vmc)
+{
+    SFDevice *device = vmc->device;
+    SpiceFlowClientParams params = sf_device_client_params(device,
+                                                           vmc->owner->id);
+
+    vmc->flow_client = spice_flow_client_add(device->flow, &params, vmc);
+}
+
+/* The client stays, but nothing of what it sent or is to get. */
+static void vmc_detach(SFVmc *vmc)
+{
+    SpiceFlowClientInfo info;
+
+    spice_flow_client_info(vmc->flow_client, &info);
+    vmc->stale += info.to_client_in_flight;
+    spice_flow_client_remove(g_steal_pointer(&vmc->flow_client));
+    vmc->batch_len = 0;
+    g_byte_array_set_size(vmc->pending, 0);
+}
+
 static void vmc_disconnect(SFVmc *vmc)
 {
     SFChannel *channel = g_steal_pointer(&vmc->channel);
 
     vmc->owner = NULL;
-    vmc->batch_len = 0;
-    g_byte_array_set_size(vmc->pending, 0);
     if (!channel) {
         return;
     }
-    spice_flow_client_remove(g_steal_pointer(&vmc->flow_client));
+    vmc_detach(vmc);
+    vmc->stale = 0;
     sf_channel_close(channel, "the device lets it go");
     sf_channel_unref(channel);
     trace_spiceflow_vmc_disconnect(vmc->device->label);
@@ -262,7 +284,11 @@ static void vmc_channel_sent(void *opaque)
 {
     SFVmc *vmc = opaque;
 
-    spice_flow_client_sent(vmc->flow_client);
+    if (vmc->stale) {
+        vmc->stale--;
+    } else if (vmc->flow_client) {
+        spice_flow_client_sent(vmc->flow_client);
+    }
 }
 
 static void vmc_channel_closed(void *opaque)
@@ -383,7 +409,6 @@ static void vmc_open(SFEndpoint *endpoint, SFClient *client,
 {
     SFVmc *vmc = endpoint_vmc(endpoint);
     SFDevice *device = vmc->device;
-    SpiceFlowClientParams params = sf_device_client_params(device, client->id);
 
     vmc->owner = client;
     vmc->channel = sf_channel_ref(channel);
@@ -396,7 +421,7 @@ static void vmc_open(SFEndpoint *endpoint, SFClient *client,
         spice_flow_port_init_encode(body, device->name, device->fe_open);
         sf_channel_send(channel, SPICE_MSG_PORT_INIT, body);
     }
-    vmc->flow_client = spice_flow_client_add(device->flow, &params, vmc);
+    vmc_attach(vmc);
     trace_spiceflow_vmc_connect(device->label, client->id);
     sf_frontend_set_open(&device->frontend, true);
     sf_channel_set_ops(channel, &vmc_channel_ops, vmc);
@@ -417,6 +442,65 @@ static const SFEndpointOps vmc_endpoint_ops = {
     .open = vmc_open,
     .client_gone = vmc_client_gone,
 };
+
+/*
+ * State
+ */
+
+static void vmc_save(SFDevice *device, SFSaved *saved)
+{
+    SFVmc *vmc = device->priv;
+
+    saved->vmc.pending_size = vmc->pending->len;
+    saved->vmc.pending = g_memdup2(vmc->pending->data, vmc->pending->len);
+    if (vmc->guard) {
+        spice_flow_usbredir_save(vmc->guard, &saved->vmc.guard);
+    }
+}
+
+static void vmc_rewind(SFDevice *device)
+{
+    SFVmc *vmc = device->priv;
+
+    /* A client of usb-redir greets once; it has to come again. */
+    if (vmc->guard) {
+        if (vmc->channel) {
+            sf_channel_close(vmc->channel, "the guest was replaced");
+        }
+        sf_frontend_renew(&device->frontend);
+    } else if (vmc->channel) {
+        vmc_detach(vmc);
+        vmc_attach(vmc);
+    }
+    sf_frontend_lost(&device->frontend, false);
+}
+
+static bool vmc_restore(SFDevice *device, const SFSaved *saved, Error **errp)
+{
+    SFVmc *vmc = device->priv;
+    bool ok;
+
+    if (saved->flow.num_clients > 1) {
+        error_setg(errp, "bad flow state: num_clients");
+        return false;
+    }
+    if (vmc->channel) {
+        vmc_detach(vmc);
+    }
+    ok = sf_migrate_flow_restore(device, saved, errp);
+    if (ok) {
+        sf_migrate_flow_lose(device);
+    }
+    if (vmc->channel) {
+        vmc_attach(vmc);
+    }
+    if (ok) {
+        sf_frontend_lost(&device->frontend, saved->host_open);
+        device->fe_open = saved->guest_open;
+        vmc_set_fe_open(device, device->fe_open);
+    }
+    return ok;
+}
 
 static void vmc_retry(void *opaque)
 {
@@ -464,4 +548,7 @@ const SFKind sf_vmc_kind = {
     .cleanup = vmc_cleanup,
     .write = vmc_write,
     .set_fe_open = vmc_set_fe_open,
+    .save = vmc_save,
+    .rewind = vmc_rewind,
+    .restore = vmc_restore,
 };

@@ -200,6 +200,11 @@ class Guest:
         """Run a command to its end; its output, without the last line end."""
         return self.start(command).wait(timeout, check).rstrip("\n")
 
+    def forget(self, job):
+        """A job is not there any more: the guest is one of another time."""
+        self.poll()
+        self.jobs.pop(job.number, None)
+
     def end_jobs(self):
         """Kill what still runs here."""
         for job in list(self.jobs.values()):

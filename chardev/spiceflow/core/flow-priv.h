@@ -142,6 +142,8 @@ void flow_pool_trim(SpiceFlow *flow, size_t target);
 void flow_write(SpiceFlow *flow);
 void flow_notify_room(SpiceFlow *flow);
 void flow_self_token_back(SpiceFlow *flow);
+/* Give back what is due to a client and need not be gathered further. */
+void flow_client_settle(SpiceFlowClient *client);
 /* A buffer with a reference for its queue and one for the caller. */
 SpiceFlowMessage *flow_to_guest_new(SpiceFlow *flow, SpiceFlowClient *owner,
                                     const SpiceFlowBuffer *buffer);

@@ -167,14 +167,25 @@ static void client_give_tokens(SpiceFlowClient *client)
     client->due = 0;
     client->tokens += n;
     flow_event(flow, SPICE_FLOW_EV_TOKEN_GIVE, client, n);
-    if (!client->away && flow->ops->give_tokens) {
+    if (flow->ops->give_tokens) {
         flow->ops->give_tokens(client->opaque, n);
+    }
+}
+
+void flow_client_settle(SpiceFlowClient *client)
+{
+    /* A client that is away can not be told, so it stays due. */
+    if (client->due && client_live(client) && !client->away &&
+        (client->due >= client->params.interval ||
+         client->to_guest_messages == 0)) {
+        client_give_tokens(client);
     }
 }
 
 static void client_token_due(SpiceFlowClient *client)
 {
-    if (++client->due >= client->params.interval) {
+    client->due++;
+    if (client->due >= client->params.interval && !client->away) {
         client_give_tokens(client);
     }
 }
@@ -191,12 +202,7 @@ void spice_flow_settle(SpiceFlow *flow)
 {
     flow_enter(flow);
     for (GList *l = flow->clients.head; l; l = l->next) {
-        SpiceFlowClient *client = l->data;
-
-        if (client->due && client_live(client) &&
-            client->to_guest_messages == 0) {
-            client_give_tokens(client);
-        }
+        flow_client_settle(l->data);
     }
     flow_leave(flow);
 }

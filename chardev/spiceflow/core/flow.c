@@ -303,6 +303,7 @@ bool spice_flow_client_resume(SpiceFlowClient *client, void *opaque,
     client->in_flight = 0;
     client->away = false;
     flow->num_undelivered += client->ring.len > 0;
+    flow_client_settle(client);
     flow_client_flush(client);
     flow_leave(flow);
     return true;

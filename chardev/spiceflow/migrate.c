@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The state of a device, carried with the VM.
+ *
+ * Saving.  The section has the label in its name, so that hotplugged chardevs
+ * may come in any order on the other side, and is left out when there is
+ * nothing to carry, so that a plain setup can move to a QEMU that does not
+ * know it.  What is saved is a copy: the source may go on afterwards, because
+ * the migration failed or because it was a snapshot.
+ *
+ * Loading.  The state may be loaded any number of times, into a QEMU that has
+ * just begun or into one that has clients.  In the latter case the guest that
+ * they talked to is gone, so first the device is rewound: clients that can be
+ * told so are told, the others lose their channel.  With a snapshot that is
+ * known beforehand, from the reset that precedes every load, and has to be
+ * done also when no section follows.  Then the state is taken over, with the
+ * clients of then, and those are let go as any client that leaves: what the
+ * guest has begun to receive is completed, and it is told.
+ *
+ * Host and guest side.  What the guest had open stays open without a word: the
+ * frontend sees its other end opened again in the load, before its own state
+ * is loaded or before the VM starts, whichever comes first; and what it says
+ * of its guest's side later on is no news.
+ */
+#include "qemu/osdep.h"
+#include "chardev/char-fe.h"
+#include "hw/vmstate-if.h"
+#include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "qemu/timer.h"
+#include "system/reset.h"
+#include "compat.h"
+#include "migrate.h"
+#include "trace.h"
+
+static int64_t now_ms(void)
+{
+    return qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
+}
+
+bool sf_migrate_flow_restore(SFDevice *device, const SFSaved *saved,
+                             Error **errp)
+{
+    g_autofree char *wrong = NULL;
+
+    if (!spice_flow_restore(device->flow, &saved->flow, now_ms(), &wrong)) {
+        error_setg(errp, "bad flow state: %s", wrong);
+        return false;
+    }
+    return true;
+}
+
+bool sf_migrate_flow_lose(SFDevice *device)
+{
+    bool torn = false;
+
+    for (uint32_t i = 0; i < device->saved.flow.num_clients; i++) {
+        uint32_t id = device->saved.flow.clients[i].params.id;
+
+        torn |= spice_flow_client_remove(
+            spice_flow_client_find(device->flow, id));
+    }
+    return torn;
+}
+
+/*
+ * The guest is replaced
+ */
+
+static void device_set_guest_open(SFDevice *device, bool open)
+{
+    if (device->fe_open != open) {
+        device->fe_open = open;
+        device->kind->set_fe_open(device, open);
+    }
+}
+
+static void device_rewind(SFDevice *device)
+{
+    if (device->rewound) {
+        return;
+    }
+    trace_spiceflow_migrate_rewind(device->label);
+    device->rewound = true;
+    device_set_guest_open(device, false);
+    if (device->kind->rewind) {
+        device->kind->rewind(device);
+    }
+}
+
+void sf_migrate_reset(SFDevice *device, ResetType type)
+{
+    /* Every load of a snapshot begins with one of these. */
+    if (type == RESET_TYPE_SNAPSHOT_LOAD) {
+        device_rewind(device);
+    }
+}
+
+void sf_migrate_started(SFDevice *device)
+{
+    Chardev *chr = device->frontend.chr;
+
+    if (!device->rewound) {
+        return;
+    }
+    device->rewound = false;
+    /* A frontend that is always open has no reason to say so again. */
+    if (SF_CHARDEV_FRONTEND(chr) && SF_CHARDEV_FRONTEND(chr)->fe_is_open) {
+        device_set_guest_open(device, true);
+    }
+}
+
+/*
+ * Save
+ */
+
+static bool device_needed(void *opaque)
+{
+    SFDevice *device = opaque;
+    SpiceFlowInfo info;
+
+    spice_flow_info(device->flow, &info);
+    return info.clients || info.to_guest_messages ||
+           (device->kind->carries && device->kind->carries(device));
+}
+
+static int device_pre_save(void *opaque)
+{
+    SFDevice *device = opaque;
+    SFSaved *saved = &device->saved;
+    int64_t begin = g_get_monotonic_time();
+
+    sf_saved_clear(saved);
+    saved->data_max = INT32_MAX;
+    saved->type = device->endpoint.type;
+    saved->guest_open = device->fe_open;
+    saved->host_open = device->frontend.want_open;
+    spice_flow_save(device->flow, &saved->flow, now_ms());
+    device->kind->save(device, saved);
+    trace_spiceflow_migrate_save(device->label, saved->flow.num_clients,
+                                 saved->flow.num_buffers,
+                                 saved->flow.data_size,
+                                 g_get_monotonic_time() - begin);
+    if (saved->flow.data_size > saved->data_max) {
+        error_report("chardev '%s': more than %" PRIu32 " bytes are queued",
+                     device->label, saved->data_max);
+        sf_saved_clear(saved);
+        return -E2BIG;
+    }
+    return 0;
+}
+
+static int device_post_save(void *opaque)
+{
+    SFDevice *device = opaque;
+
+    sf_saved_clear(&device->saved);
+    return 0;
+}
+
+/*
+ * Load
+ */
+
+static int device_pre_load(void *opaque)
+{
+    SFDevice *device = opaque;
+    SpiceFlowClientParams params = sf_device_client_params(device, 1);
+
+    sf_saved_clear(&device->saved);
+    device->saved.data_max = MIN(MAX(spice_flow_saved_max(device->flow,
+                                                          &params),
+                                     SF_SAVED_DATA_MIN), INT32_MAX);
+    return 0;
+}
+
+static bool device_restore(SFDevice *device, Error **errp)
+{
+    SFSaved *saved = &device->saved;
+
+    if (saved->type != device->endpoint.type) {
+        error_setg(errp, "type: it is of a channel of type %u, here it is %u",
+                   saved->type, device->endpoint.type);
+        return false;
+    }
+    if (spice_flow_running(device->flow)) {
+        error_setg(errp, "the VM is running");
+        return false;
+    }
+    device_rewind(device);
+    return device->kind->restore(device, saved, errp);
+}
+
+static int device_post_load(void *opaque, int version_id)
+{
+    SFDevice *device = opaque;
+    SFSaved *saved = &device->saved;
+    int64_t begin = g_get_monotonic_time();
+    Error *err = NULL;
+
+    if (!device_restore(device, &err)) {
+        error_prepend(&err, "chardev '%s': its state can not be loaded: ",
+                      device->label);
+        error_report_err(err);
+        sf_saved_clear(saved);
+        return -EINVAL;
+    }
+    trace_spiceflow_migrate_load(device->label, saved->flow.num_clients,
+                                 saved->flow.num_buffers,
+                                 saved->flow.data_size,
+                                 g_get_monotonic_time() - begin);
+    sf_saved_clear(saved);
+    return 0;
+}
+
+static const VMStateDescription vmstate_device = {
+    .name = "spiceflow",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .needed = device_needed,
+    .pre_save = device_pre_save,
+    .post_save = device_post_save,
+    .pre_load = device_pre_load,
+    .post_load = device_post_load,
+    .fields = (const VMStateField[]) {
+        VMSTATE_STRUCT(saved, SFDevice, 1, sf_vmstate_saved, SFSaved),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
+bool sf_migrate_register(SFDevice *device, Error **errp)
+{
+    if (vmstate_register_with_alias_id(VMSTATE_IF(device->frontend.chr),
+                                       VMSTATE_INSTANCE_ID_ANY,
+                                       &vmstate_device, device, -1, 0,
+                                       errp) < 0) {
+        return false;
+    }
+    qemu_register_resettable(OBJECT(device->frontend.chr));
+    device->carried = true;
+    return true;
+}
+
+void sf_migrate_unregister(SFDevice *device)
+{
+    if (device->carried) {
+        device->carried = false;
+        qemu_unregister_resettable(OBJECT(device->frontend.chr));
+        vmstate_unregister(VMSTATE_IF(device->frontend.chr), &vmstate_device,
+                           device);
+    }
+    sf_saved_clear(&device->saved);
+}
