@@ -617,8 +617,10 @@ static bool card_init(SFDevice *device, Error **errp)
         return false;
     }
     reader->cards = server->cards;
-    /* Always, so that a ReaderRemove gets there when the client has gone; the
-     * frontend does not look at it. */
+    /*
+     * Always, so that a ReaderRemove gets there when the client has gone; the
+     * frontend does not look at it.
+     */
     sf_frontend_set_open(&device->frontend, true);
     return true;
 }

@@ -176,8 +176,10 @@ static void test_flow_numbers(void)
     serial_end(&s);
 }
 
-/* A guest that takes nothing for long: the client is held back within the
- * queue, and everything arrives in the end, one byte at a time. */
+/*
+ * A guest that takes nothing for long: the client is held back within the
+ * queue, and everything arrives in the end, one byte at a time.
+ */
 static void test_back_pressure(void)
 {
     const size_t len = 1024 * 1024;
