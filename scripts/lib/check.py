@@ -527,13 +527,13 @@ STEPS = [
          (), 3),
     Step("unit", "core, valgrind", meson, "gcc", "gcc", (), VALGRIND, 20),
     Step("fuzz", "fuzzers", fuzz),
-    Step("model", "formal model", script, "scripts/model", "--quick"),
     Step("build", "graft", script, "tests/scripts/test_graft.py", "-v"),
     Step("build", "setup", script, "tests/scripts/test_setup.py", "-v"),
     Step("build", "other builds", script, "tests/scripts/builds"),
     Step("qemu", "unit tests in QEMU", qemu, "unit"),
     Step("qemu", "qtests", qemu, "qtest"),
     Step("functional", "functional tests", script, "tests/functional/run"),
+    Step("model", "formal model", script, "scripts/model", "--quick"),
 ]
 
 
