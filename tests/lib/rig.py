@@ -95,6 +95,18 @@ def usb_args(*controllers, which=None):
     return args
 
 
+def card_args(readers=1, controller="piix3-usb-uhci", which=None):
+    """Smart-card readers on a USB controller of their own, each with a card
+    slot behind a chardev."""
+    args = ["-device", controller + ",id=ccidbus"]
+    for number in range(readers):
+        args += ["-device", "usb-ccid,id=ccid%d,bus=ccidbus.0" % number]
+        args += chardev_args("card%d" % number, "smartcard", which)
+        args += ["-device", "ccid-card-passthru,id=slot%d,bus=ccid%d.0,"
+                 "chardev=card%d" % (number, number, number)]
+    return args
+
+
 class Rig:
     """Everything that one test has started."""
 
