@@ -321,8 +321,10 @@ static size_t item_copy(const SFItem *item, size_t skip, uint8_t *to,
     return n + m;
 }
 
-/* The next @len bytes, or as many as there are, from @skip into @item on: where
- * they lie if that is one place, else gathered in @copy. */
+/*
+ * The next @len bytes, or as many as there are, from @skip into @item on: where
+ * they lie if that is one place, else gathered in @copy.
+ */
 static struct iovec tls_record(const SFItem *item, size_t skip, size_t len,
                                uint8_t *copy)
 {
@@ -341,8 +343,11 @@ static struct iovec tls_record(const SFItem *item, size_t skip, size_t len,
     return (struct iovec) { .iov_base = copy, .iov_len = fill };
 }
 
-/* One record, from @skip into @item on; @asked is set to its length.  GnuTLS has encrypted what the socket
- * did not take, and wants to be given the same bytes until it is out. */
+/*
+ * One record, from @skip into @item on; @asked is set to its length.  GnuTLS
+ * has encrypted what the socket did not take, and wants to be given the same
+ * bytes until it is out.
+ */
 static ssize_t tls_write(SFChannel *channel, const SFItem *item, size_t skip,
                          size_t *asked)
 {
@@ -456,8 +461,10 @@ static size_t item_write_directly(SFChannel *channel, SFItem *item)
     return done;
 }
 
-/* Send now what can be; returns whether it is all out.  What is not gets
- * queued, with its bytes made its own by @keep. */
+/*
+ * Send now what can be; returns whether it is all out.  What is not gets
+ * queued, with its bytes made its own by @keep.
+ */
 static bool item_send(SFChannel *channel, SFItem *direct,
                       void (*keep)(SFItem *item))
 {
