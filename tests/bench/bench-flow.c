@@ -562,8 +562,8 @@ int main(int argc, char **argv)
     size_t i;
 
     if (argc == 3) {
-        return profile_way(strtoul(argv[1], NULL, 10),
-                           strtoul(argv[2], NULL, 10));
+        return profile_way(g_ascii_strtoull(argv[1], NULL, 10),
+                           g_ascii_strtoull(argv[2], NULL, 10));
     }
 
     printf("a message of %d bytes, ns of CPU time; ratios to copy, push and "

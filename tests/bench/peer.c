@@ -23,6 +23,12 @@
  *          nothing more
  *   stall  connects and reads nothing            (the pump is a source)
  *
+ * With no QEMU between them two peers show what the kernel allows at most.  One
+ * listens then, and two more modes stand for the pump:
+ *
+ *   source writes `total` bytes in units of `size`
+ *   sink   reads `total` bytes, then writes one
+ *
  * It talks to the script in lines: it prints {"event": "connected"}, for feed,
  * ping and agents then {"event": "ready"} once the guest's side is open, and
  * waits for a line on its standard input before it goes on; at the end it
@@ -151,6 +157,23 @@ static void feed(Peer *p)
     p->verify = false;      /* that byte is no data */
     peer_read(p, &data);
     p->finished_ns = now_ns();
+}
+
+static void source(Peer *p)
+{
+    p->started_ns = now_ns();
+    while (p->sent < p->total) {
+        uint64_t left = p->total - p->sent;
+
+        peer_write(p, left < p->size ? left : p->size);
+    }
+    p->finished_ns = now_ns();
+}
+
+static void sink(Peer *p)
+{
+    drain(p);
+    peer_write(p, 1);
 }
 
 static void echo(Peer *p)
@@ -327,8 +350,8 @@ static void wait_all(Peer *p)
 }
 
 /*
- * @open: connect; @wait: it is to wait for the guest's side, then for the word
- * to go
+ * @open: connect
+ * @wait: it is to wait for the guest's side, then for the word to go
  */
 static const struct {
     const char *name;
@@ -340,6 +363,8 @@ static const struct {
     { "feed", open_one, wait_one, feed },
     { "echo", open_one, NULL, echo },
     { "ping", open_one, wait_one, ping },
+    { "source", open_one, wait_one, source },
+    { "sink", open_one, NULL, sink },
     { "crowd", open_crowd, NULL, drain_all },
     { "agents", open_agents, wait_all, drain_all },
     { "link", NULL, NULL, link_up },
@@ -404,9 +429,10 @@ static uint64_t parse_number(const char *name, const char *text, uint64_t min,
 
 static void usage(void)
 {
-    puts("usage: peer --connect unix:PATH|tcp:HOST:PORT "
-         "[--wire raw|spice] [--tls]\n"
-         "            --mode drain|feed|echo|ping|crowd|agents|link|idle|stall\n"
+    puts("usage: peer --connect unix:PATH|tcp:HOST:PORT|listen:PATH\n"
+         "            --mode drain|feed|echo|ping|crowd|agents|link|idle|stall|"
+         "source|sink\n"
+         "            [--wire raw|spice] [--tls]\n"
          "            [--password TEXT] [--channel N] [--clients N] [--verify]\n"
          "            [--total BYTES] [--size BYTES] [--count N]");
 }

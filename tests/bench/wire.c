@@ -232,15 +232,41 @@ static int connect_tcp(const char *host_port)
     return fd;
 }
 
+/* Wait for one connection on a UNIX socket */
+static int listen_unix(const char *path)
+{
+    struct sockaddr_un sa = { .sun_family = AF_UNIX };
+    int listener, fd;
+
+    if (strlen(path) >= sizeof(sa.sun_path)) {
+        die("the socket's path is too long: %s", path);
+    }
+    strcpy(sa.sun_path, path);
+    listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (listener < 0 || bind(listener, (struct sockaddr *)&sa, sizeof(sa)) ||
+        listen(listener, 1)) {
+        die("can not listen at %s: %s", path, strerror(errno));
+    }
+    fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0) {
+        die("nobody connected to %s: %s", path, strerror(errno));
+    }
+    close(listener);
+    return fd;
+}
+
 static int connect_address(const char *address)
 {
+    if (!strncmp(address, "listen:", 7)) {
+        return listen_unix(address + 7);
+    }
     if (!strncmp(address, "unix:", 5)) {
         return connect_unix(address + 5);
     }
     if (!strncmp(address, "tcp:", 4)) {
         return connect_tcp(address + 4);
     }
-    die("expected unix:PATH or tcp:HOST:PORT, got %s", address);
+    die("expected unix:PATH, tcp:HOST:PORT or listen:PATH, got %s", address);
 }
 
 /* TLS */

@@ -24,7 +24,7 @@ typedef struct WireSession WireSession;
 
 /**
  * struct WireAddress: where to connect to, and as what
- * @address: unix:PATH or tcp:HOST:PORT
+ * @address: unix:PATH or tcp:HOST:PORT; listen:PATH to be connected to
  * @spice: speak SPICE
  * @tls: encrypt it
  * @password: for SPICE, "" if none is needed

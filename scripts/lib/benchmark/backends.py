@@ -100,8 +100,11 @@ def agent_args(place, max_clients, queue_size):
         ['-chardev', f'spiceflow,id=c0,name=vdagent,queue-size={queue_size}']
 
 
-# Name: command line, what the peer has to speak
+# Name: command line, what the peer has to speak.  `bare` is no backend but two
+# peers with nothing between them: what the kernel allows at most.
+BARE = 'bare'
 BACKENDS = {
+    BARE: (None, 'raw'),
     'socket': (socket_args, 'raw'),
     'spicevmc': (spicevmc_args, 'spice'),
     'spiceflow': (spiceflow_args, 'spice'),

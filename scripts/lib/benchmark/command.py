@@ -112,7 +112,8 @@ def parse_args():
         help='lines 1 to 3 also with a Linux guest and its virtio port')
     add('--backends', default='socket,spicevmc,spiceflow', metavar='LIST',
         help='which, in this order (default %(default)s); one that is named '
-             'twice shows how far equals differ on this machine')
+             'twice shows how far equals differ on this machine; "bare" is '
+             'two programs and a socket, the most that the kernel allows')
     add('--tcp', action='store_true',
         help='over TCP on the loopback interface, not a UNIX socket')
     add('--pin', metavar='QEMU,PEER', default='auto',

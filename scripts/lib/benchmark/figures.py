@@ -3,8 +3,9 @@
 
 import statistics
 
-from .backends import BACKENDS, SUBJECT
+from .backends import BACKENDS, BARE, SUBJECT
 
+REAL = tuple(name for name in BACKENDS if name != BARE)
 ITSELF = 'limit'        # a limit for the subject's own value, not a ratio
 
 
@@ -27,7 +28,7 @@ class Job:
     limits() says what is to be reached: {whose: least or largest ratio}.
     """
 
-    def __init__(self, name, figures, backends=tuple(BACKENDS), rounds=None):
+    def __init__(self, name, figures, backends=REAL, rounds=None):
         self.name = name
         self.figures = figures
         self.backends = backends

@@ -13,9 +13,10 @@ Transfers use the CPUs as the kernel sees fit.  (--pin decides otherwise.)
 import contextlib
 import os
 import tempfile
+import time
 
-from .backends import BACKENDS, Place
-from .figures import Figure, Job
+from .backends import BACKENDS, BARE, Place
+from .figures import REAL, Figure, Job
 from .processes import Peer, Qemu, busy_ns
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -27,7 +28,7 @@ class Transfer(Job):
     """Bytes through one chardev; the pump and the peer say how."""
 
     def __init__(self, name, pump, peer, figures, tls=False):
-        super().__init__(name, figures)
+        super().__init__(name, figures, REAL if tls else (BARE, *REAL))
         self.pump = pump            # settings of the pump
         self.peer = peer            # settings of the peer
         self.tls = tls
@@ -37,10 +38,13 @@ class Transfer(Job):
         return self.pump['mode'] == 'ping'
 
     def check(self, setup, backend):
-        self.run(setup, backend, min(setup.total, CHECKED), CHECKED_TRIPS,
-                 verify=True)
+        if backend != BARE:
+            self.run(setup, backend, min(setup.total, CHECKED), CHECKED_TRIPS,
+                     verify=True)
 
     def measure(self, setup, backend):
+        if backend == BARE:
+            return self.run_bare(setup, setup.total, setup.count)
         return self.run(setup, backend, setup.total, setup.count)
 
     def limits(self, targets, figure):
@@ -76,6 +80,45 @@ class Transfer(Job):
                 Peer(setup, backend, {**place.peer_options(wire), **peer},
                      peer_cpu))
             return self.go(qemu, far, total)
+
+    def run_bare(self, setup, total, count):
+        """A second peer where the pump would be."""
+        near_cpu, far_cpu = self.cpus(setup)
+        near = {'mode': self.pump['mode'], 'count': count, 'total': total,
+                'size': self.pump.get('write-size', 1)}
+        far = {**self.peer,
+               'total': count * near['size'] if self.is_ping else total}
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix='spiceflow-bench-'))
+            path = f'{folder}/bare'
+            pump = stack.enter_context(
+                Peer(setup, BARE, {'connect': 'listen:' + path, **near},
+                     near_cpu))
+            while not os.path.exists(path):
+                time.sleep(0.01)
+            time.sleep(0.05)
+            peer = stack.enter_context(
+                Peer(setup, BARE, {'connect': 'unix:' + path, **far},
+                     far_cpu))
+            for process in pump, peer:
+                process.expect('connected')
+            for process, options in (pump, near), (peer, far):
+                if options['mode'] in ('source', 'ping', 'feed'):
+                    process.expect('ready')
+                    process.go()
+            near, far = pump.expect('done'), peer.expect('done')
+        begin = far['started-ns'] if self.peer['mode'] == 'feed' \
+            else near['started-ns']
+        elapsed = max(far['finished-ns'], near['finished-ns']) - begin
+        moved = near['sent'] + near['received']
+        result = {'rate': moved * 1e3 / elapsed, 'elapsed': elapsed / 1e9,
+                  'cpu': near['cpu-ns'] / 1e9 / (moved / GIB),
+                  'pump': near, 'peer': far}
+        if self.is_ping:
+            result['p50'] = near['p50-ns'] / 1e3
+            result['p99'] = near['p99-ns'] / 1e3
+        return result
 
     def go(self, qemu, peer, total):
         pump = qemu.pumps[0]
