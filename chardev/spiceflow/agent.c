@@ -57,7 +57,7 @@ typedef struct SFAgent {
     bool broken;                /* the guest's stream, until it closes */
     bool saying;
     bool say_again;
-    bool handing_out;
+    bool handing_out;           /* or not to be done now */
 } SFAgent;
 
 /* A client as the agent sees it; SFClient.agent. */
@@ -164,7 +164,10 @@ static void client_attach(SFAgentClient *c, uint32_t send_tokens)
         .to_client_messages = SF_QUEUE_MESSAGES(agent->device->queue_size),
     };
 
+    /* It may wake us, but a piece that waits is not for this client. */
+    agent->handing_out = true;
     c->flow = spice_flow_client_add(agent->device->flow, &params, c);
+    agent->handing_out = false;
     if (c->owed) {
         sf_main_channel_agent_tokens(c->client, c->owed);
         c->owed = 0;
@@ -383,6 +386,7 @@ static void agent_start(SFDevice *device, SFClient *client, uint32_t tokens)
         spice_flow_client_tokens_set(c->flow, tokens);
     } else {
         client_attach(c, tokens);
+        agent_hand_out(device->priv);
     }
     agent_say(device->priv);
 }
