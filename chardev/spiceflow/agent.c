@@ -15,6 +15,16 @@
  * counting where it was: what it has spent on the agent before is given back
  * as tokens when it attaches.
  *
+ * Announcements and answers cross.  An AGENT_START may have been meant for an
+ * agent that is gone, and its client believes in another window as soon as it
+ * has read of the next one.  So they are counted: one that answers another
+ * announcement than the one that attached the client attaches it anew, and what
+ * it sent in between went to the agent before.
+ *
+ * What concerns a client longer than there is an agent device (where it is in
+ * its message, what it has spent) is handed to SFClient when the device goes,
+ * and taken from there by the next one.
+ *
  * A guest that breaks the protocol is treated as one that closed its port,
  * until it does; the port is closed from a bottom half, because the fault is
  * found inside the guest's own write.  Nothing else ever closes it: when the
@@ -23,13 +33,21 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/main-loop.h"
+#include "qobject/qlist.h"
 #include "chardev/spiceflow/vdagent.h"
 #include "device.h"
 #include "migrate.h"
 #include "trace.h"
 
+#include <spice/vd_agent.h>
+
 /* Notices of the server's own that may wait for the guest. */
 #define SELF_TOKENS         4
+/*
+ * With more than this undelivered a client gets no notices: they must not be
+ * what fills its queue.
+ */
+#define NOTICE_BACKLOG      (SF_QUEUE_MESSAGES(0) / 2)
 
 typedef struct SFAgent {
     SFDevice *device;
@@ -39,6 +57,7 @@ typedef struct SFAgent {
     bool broken;                /* the guest's stream, until it closes */
     bool saying;
     bool say_again;
+    bool handing_out;           /* or not to be done now */
 } SFAgent;
 
 /* A client as the agent sees it; SFClient.agent. */
@@ -48,6 +67,7 @@ typedef struct SFAgentClient {
     SpiceVdagentClient *vdagent;
     SpiceFlowClient *flow;      /* NULL before AGENT_START */
     bool begun;                 /* its AGENT_DATA has a token */
+    bool held;                  /* a notice waits for its queue to shrink */
     uint32_t owed;              /* tokens spent outside of any window */
     uint32_t stale;             /* messages in flight from before */
 } SFAgentClient;
@@ -86,6 +106,15 @@ static void agent_say_to_guest(SFAgent *agent)
     }
 }
 
+static bool client_takes_notice(SFAgentClient *c)
+{
+    SpiceFlowClientInfo info;
+
+    spice_flow_client_info(c->flow, &info);
+    c->held = info.to_client_messages > NOTICE_BACKLOG;
+    return !c->held;
+}
+
 static void agent_say_to_clients(SFAgent *agent)
 {
     SpiceVdagentNotice notice;
@@ -94,7 +123,7 @@ static void agent_say_to_clients(SFAgent *agent)
     QTAILQ_FOREACH(client, &agent->device->server->clients, next) {
         SFAgentClient *c = client->agent;
 
-        while (c && c->flow &&
+        while (c && c->flow && client_takes_notice(c) &&
                spice_vdagent_take_to_client(c->vdagent, &notice)) {
             spice_flow_send_to(c->flow, notice.data, notice.len);
         }
@@ -135,7 +164,10 @@ static void client_attach(SFAgentClient *c, uint32_t send_tokens)
         .to_client_messages = SF_QUEUE_MESSAGES(agent->device->queue_size),
     };
 
+    /* It may wake us, but a piece that waits is not for this client. */
+    agent->handing_out = true;
     c->flow = spice_flow_client_add(agent->device->flow, &params, c);
+    agent->handing_out = false;
     if (c->owed) {
         sf_main_channel_agent_tokens(c->client, c->owed);
         c->owed = 0;
@@ -143,22 +175,29 @@ static void client_attach(SFAgentClient *c, uint32_t send_tokens)
     spice_vdagent_client_start(c->vdagent);
 }
 
-/* Returns whether the guest is left in the middle of a message. */
-static bool client_detach(SFAgentClient *c)
+/* What outlives that it is attached. */
+static void client_take_stock(SFAgentClient *c)
 {
     SpiceFlowClientInfo info;
-    SpiceFlowClient *flow = g_steal_pointer(&c->flow);
 
-    c->begun = false;
-    if (!flow) {
-        return false;
+    if (!c->flow) {
+        return;
     }
-    spice_flow_client_info(flow, &info);
+    spice_flow_client_info(c->flow, &info);
     c->stale += info.to_client_in_flight;
     if (client_counts_itself(c)) {
         c->owed = info.window - info.client_tokens;
     }
-    return spice_flow_client_remove(flow);
+}
+
+/* Returns whether the guest is left in the middle of a message. */
+static bool client_detach(SFAgentClient *c)
+{
+    SpiceFlowClient *flow = g_steal_pointer(&c->flow);
+
+    c->begun = false;
+    c->held = false;
+    return flow && spice_flow_client_remove(flow);
 }
 
 static void agent_tell_clients(SFAgent *agent)
@@ -174,18 +213,27 @@ static void agent_tell_clients(SFAgent *agent)
     }
 }
 
-/* The agent is gone; what clients have sent for it is, too. */
+/*
+ * The agent is gone; what clients have sent for it is, too.  First nothing is
+ * due to it, then nothing is queued: no step leaves the next one something to
+ * write.
+ */
 static void agent_gone(SFAgent *agent)
 {
     SFClient *client;
 
     QTAILQ_FOREACH(client, &agent->device->server->clients, next) {
         if (client->agent) {
+            client_take_stock(client->agent);
+        }
+    }
+    spice_vdagent_reset(agent->agent);
+    spice_flow_reset(agent->device->flow);
+    QTAILQ_FOREACH(client, &agent->device->server->clients, next) {
+        if (client->agent) {
             client_detach(client->agent);
         }
     }
-    spice_flow_reset(agent->device->flow);
-    spice_vdagent_reset(agent->agent);
     agent_tell_clients(agent);
 }
 
@@ -193,7 +241,10 @@ static void agent_drop(void *opaque)
 {
     SFAgent *agent = opaque;
 
-    sf_frontend_set_open(&agent->device->frontend, false);
+    /* The guest may have been quicker, and opened it again. */
+    if (agent->broken) {
+        sf_frontend_set_open(&agent->device->frontend, false);
+    }
 }
 
 static void agent_set_fe_open(SFDevice *device, bool open)
@@ -270,11 +321,17 @@ static bool agent_hand_out(SFAgent *agent)
 {
     SpiceVdagentPiece piece;
 
+    /* A wakeup while a piece goes out: it is not done with yet. */
+    if (agent->handing_out) {
+        return false;
+    }
     while (spice_vdagent_piece(agent->agent, &piece)) {
         if (!piece_may_go(agent, &piece)) {
             return false;
         }
+        agent->handing_out = true;
         piece_go(agent, &piece);
+        agent->handing_out = false;
         spice_vdagent_piece_done(agent->agent);
         if (piece.last) {
             agent_say(agent);
@@ -321,10 +378,15 @@ static void agent_start(SFDevice *device, SFClient *client, uint32_t tokens)
     if (!agent_connected(device)) {
         return;
     }
+    if (c->flow && client->agent_unanswered) {
+        client_take_stock(c);
+        spice_vdagent_client_stop(c->vdagent, client_detach(c));
+    }
     if (c->flow) {
         spice_flow_client_tokens_set(c->flow, tokens);
     } else {
         client_attach(c, tokens);
+        agent_hand_out(device->priv);
     }
     agent_say(device->priv);
 }
@@ -400,6 +462,9 @@ static void agent_sent(SFDevice *device, SFClient *client)
     } else if (c->flow) {
         spice_flow_client_sent(c->flow);
     }
+    if (c->held) {
+        agent_say(device->priv);
+    }
 }
 
 /*
@@ -419,6 +484,18 @@ static void agent_flow_give_tokens(void *opaque, uint32_t n)
     SFAgentClient *c = opaque;
 
     sf_main_channel_agent_tokens(c->client, n);
+}
+
+/* The last piece of what the guest wrote waits here; the guest may have no more
+ * to write, and nobody else would come for it. */
+static void agent_flow_wake(void *opaque)
+{
+    SFDevice *device = opaque;
+    SFAgent *agent = device->priv;
+
+    if (agent->handing_out || agent_hand_out(agent)) {
+        sf_frontend_wake(&device->frontend);
+    }
 }
 
 static void agent_flow_turn_lost(void *opaque)
@@ -462,6 +539,9 @@ static void agent_client_new(SFEndpoint *endpoint, SFClient *client)
     c->owner = agent;
     c->client = client;
     c->vdagent = spice_vdagent_client_add(agent->agent, client->id);
+    spice_vdagent_client_skip(c->vdagent, client->agent_left);
+    c->owed = client->agent_owed;
+    c->stale = client->agent_stale;
     client->agent = c;
 }
 
@@ -472,6 +552,10 @@ static void agent_client_gone(SFEndpoint *endpoint, SFClient *client)
     bool torn;
 
     if (c) {
+        client_take_stock(c);
+        client->agent_left = spice_vdagent_client_left(c->vdagent);
+        client->agent_owed = c->owed;
+        client->agent_stale = c->stale;
         torn = client_detach(c);
         spice_vdagent_client_remove(c->vdagent, torn);
         g_free(c);
@@ -513,6 +597,88 @@ static void agent_event(void *opaque, SpiceVdagentEvent event, uint32_t client,
     trace_spiceflow_agent_message(agent->device->label,
                                   spice_vdagent_event_name(event), client,
                                   type, size);
+}
+
+/*
+ * To be seen
+ */
+
+static const char *const cap_names[] = {
+    [VD_AGENT_CAP_MOUSE_STATE] = "mouse-state",
+    [VD_AGENT_CAP_MONITORS_CONFIG] = "monitors-config",
+    [VD_AGENT_CAP_REPLY] = "reply",
+    [VD_AGENT_CAP_CLIPBOARD] = "clipboard",
+    [VD_AGENT_CAP_DISPLAY_CONFIG] = "display-config",
+    [VD_AGENT_CAP_CLIPBOARD_BY_DEMAND] = "clipboard-by-demand",
+    [VD_AGENT_CAP_CLIPBOARD_SELECTION] = "clipboard-selection",
+    [VD_AGENT_CAP_SPARSE_MONITORS_CONFIG] = "sparse-monitors-config",
+    [VD_AGENT_CAP_GUEST_LINEEND_LF] = "guest-lineend-lf",
+    [VD_AGENT_CAP_GUEST_LINEEND_CRLF] = "guest-lineend-crlf",
+    [VD_AGENT_CAP_MAX_CLIPBOARD] = "max-clipboard",
+    [VD_AGENT_CAP_AUDIO_VOLUME_SYNC] = "audio-volume-sync",
+    [VD_AGENT_CAP_MONITORS_CONFIG_POSITION] = "monitors-config-position",
+    [VD_AGENT_CAP_FILE_XFER_DISABLED] = "file-xfer-disabled",
+    [VD_AGENT_CAP_FILE_XFER_DETAILED_ERRORS] = "file-xfer-detailed-errors",
+    [VD_AGENT_CAP_GRAPHICS_DEVICE_INFO] = "graphics-device-info",
+    [VD_AGENT_CAP_CLIPBOARD_NO_RELEASE_ON_REGRAB] =
+        "clipboard-no-release-on-regrab",
+    [VD_AGENT_CAP_CLIPBOARD_GRAB_SERIAL] = "clipboard-grab-serial",
+};
+
+static QList *caps_list(uint32_t caps)
+{
+    QList *list = qlist_new();
+
+    for (unsigned i = 0; i < 32; i++) {
+        if (!(caps & BIT(i))) {
+            continue;
+        }
+        if (i < ARRAY_SIZE(cap_names)) {
+            qlist_append_str(list, cap_names[i]);
+        } else {
+            g_autofree char *name = g_strdup_printf("capability-%u", i);
+
+            qlist_append_str(list, name);
+        }
+    }
+    return list;
+}
+
+static QDict *owner_dict(uint32_t owner)
+{
+    QDict *dict = qdict_new();
+
+    if (owner == 0 || owner == UINT32_MAX) {
+        qdict_put_str(dict, "owner", owner ? "guest" : "nobody");
+    } else {
+        qdict_put_str(dict, "owner", "client");
+        qdict_put_int(dict, "connection-id", owner);
+    }
+    return dict;
+}
+
+static void agent_describe(SFDevice *device, QDict *dict)
+{
+    static const char *const selection[] = { "clipboard", "primary",
+                                             "secondary" };
+    SFAgent *agent = device->priv;
+    QDict *own = qdict_new(), *owners = qdict_new(), *messages = qdict_new();
+    SpiceVdagentInfo info;
+
+    spice_vdagent_info(agent->agent, &info);
+    for (unsigned i = 0; i < ARRAY_SIZE(selection); i++) {
+        qdict_put(owners, selection[i], owner_dict(info.clipboard_owner[i]));
+    }
+    for (unsigned i = 0; i < SPICE_VDAGENT_EV__MAX; i++) {
+        qdict_put_int(messages, spice_vdagent_event_name(i), info.messages[i]);
+    }
+    qdict_put_bool(own, "connected", agent_connected(device));
+    qdict_put(own, "guest-capabilities", caps_list(info.guest_caps));
+    qdict_put_int(own, "started-clients", info.started);
+    qdict_put_int(own, "transfers", info.transfers);
+    qdict_put(own, "clipboards", owners);
+    qdict_put(own, "messages", messages);
+    qdict_put(dict, "agent", own);
 }
 
 static const SpiceVdagentOps vdagent_ops = {
@@ -565,6 +731,7 @@ static bool agent_init(SFDevice *device, Error **errp)
     device->priv = agent;
     device->agent_ops = &agent_ops;
     sf_device_flow_new(device, &agent->flow_ops, &params);
+    agent->flow_ops.wake = agent_flow_wake;
     server->agent = device;
     return true;
 }
@@ -658,7 +825,7 @@ static void agent_lose_saved(SFAgent *agent, const SFSaved *saved)
     }
 }
 
-/* The clients of now begin anew. */
+/* The clients of now begin anew, but for the message that they are in. */
 static void agent_add_clients(SFAgent *agent)
 {
     SFClient *client;
@@ -667,6 +834,18 @@ static void agent_add_clients(SFAgent *agent)
         SFAgentClient *c = client->agent;
 
         c->vdagent = spice_vdagent_client_add(agent->agent, client->id);
+        spice_vdagent_client_skip(c->vdagent, client->agent_left);
+    }
+}
+
+static void agent_note_left(SFAgent *agent)
+{
+    SFClient *client;
+
+    QTAILQ_FOREACH(client, &agent->device->server->clients, next) {
+        SFAgentClient *c = client->agent;
+
+        client->agent_left = spice_vdagent_client_left(c->vdagent);
     }
 }
 
@@ -679,6 +858,7 @@ static bool agent_restore(SFDevice *device, const SFSaved *saved, Error **errp)
         !sf_migrate_flow_restore(device, saved, errp)) {
         return false;
     }
+    agent_note_left(agent);
     if (!spice_vdagent_restore(agent->agent, &saved->agent.vdagent, &wrong)) {
         sf_migrate_flow_lose(device);
         spice_flow_reset(device->flow);
@@ -711,4 +891,5 @@ const SFKind sf_agent_kind = {
     .carries = agent_carries,
     .save = agent_save,
     .restore = agent_restore,
+    .describe = agent_describe,
 };

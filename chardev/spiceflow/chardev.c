@@ -255,6 +255,9 @@ static QDict *flow_dict(SFDevice *device)
     qdict_put_int(dict, "dropped-bytes", info.dropped_bytes);
     qdict_put_int(dict, "stalls", info.stalls);
     qdict_put_int(dict, "token-violations", info.violations);
+    if (device->kind->describe) {
+        device->kind->describe(device, dict);
+    }
     return dict;
 }
 

@@ -21,7 +21,13 @@ typedef struct SFServer SFServer;
  * @keepalive: looks after a peer that vanished, on TCP
  * @pings: how many were sent
  * @agent_window: client tokens toward the agent that it was told last
- * @agent: the agent's state of the client, owned by the agent device
+ * @agent_unanswered: how often it was told that there is an agent, and has not
+ *   said AGENT_START since
+ * @agent: the agent's state of the client, owned by the agent device.  NULL
+ *   while there is none; then the following counts
+ * @agent_left: bytes of the agent message it is in that are still to come
+ * @agent_owed: client tokens it has spent that nobody gave back
+ * @agent_stale: agent messages on their way to it that nobody waits for
  */
 typedef struct SFClient {
     SFServer *server;
@@ -32,7 +38,11 @@ typedef struct SFClient {
     QEMUTimer *keepalive;
     uint32_t pings;
     uint32_t agent_window;
+    uint32_t agent_unanswered;
     void *agent;
+    uint64_t agent_left;
+    uint32_t agent_owed;
+    uint32_t agent_stale;
     QTAILQ_ENTRY(SFClient) next;
 } SFClient;
 

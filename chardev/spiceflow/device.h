@@ -6,6 +6,7 @@
 #ifndef CHARDEV_SPICEFLOW_DEVICE_H
 #define CHARDEV_SPICEFLOW_DEVICE_H
 
+#include "qobject/qdict.h"
 #include "frontend.h"
 #include "saved.h"
 #include "server.h"
@@ -25,6 +26,7 @@ typedef struct SFKind SFKind;
  * @rewind: the guest is about to be replaced by another one: clients go, or
  *   begin anew; the guest's side is closed already.  Optional
  * @restore: take a state over, after @rewind.  On failure nothing of it stays
+ * @describe: add what is the kind's own to the members of `flow`.  Optional
  */
 struct SFKind {
     const SFEndpointOps *endpoint_ops;
@@ -36,6 +38,7 @@ struct SFKind {
     void (*save)(SFDevice *device, SFSaved *saved);
     void (*rewind)(SFDevice *device);
     bool (*restore)(SFDevice *device, const SFSaved *saved, Error **errp);
+    void (*describe)(SFDevice *device, QDict *dict);
 };
 
 /**

@@ -11,6 +11,7 @@
 #include "qemu/uuid.h"
 #include "client.h"
 #include "device.h"
+#include "chardev/spiceflow/vdagent.h"
 #include "system/system.h"
 #include "trace.h"
 
@@ -68,6 +69,7 @@ void sf_main_channel_agent_connected(SFClient *client)
 {
     GByteArray *body;
 
+    client->agent_unanswered++;
     if (!(sf_channel_info(client->main)->mess.channel_caps &
           BIT(SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS))) {
         sf_channel_send(client->main, SPICE_MSG_MAIN_AGENT_CONNECTED, NULL);
@@ -115,10 +117,19 @@ static SFBody main_agent_data_header(SFClient *client, uint32_t size)
     if (size > AGENT_DATA_MAX) {
         return SF_BODY_REFUSE;
     }
-    if (size == 0 || !agent || !agent->agent_ops->begin(agent, client)) {
+    if (agent && !agent->agent_ops->begin(agent, client)) {
         return SF_BODY_SKIP;
     }
     return SF_BODY_COLLECT;
+}
+
+/* There is no agent device, but there may be one before its message ends. */
+static void main_agent_data_lost(SFClient *client, const uint8_t *data,
+                                 size_t len)
+{
+    client->agent_owed++;
+    client->agent_left = spice_vdagent_left_after(client->agent_left, data,
+                                                  len);
 }
 
 static SFBody main_header(void *opaque, uint16_t type, uint32_t size)
@@ -160,6 +171,9 @@ static void main_message(void *opaque, uint16_t type, uint8_t *data,
         if (agent) {
             agent->agent_ops->start(agent, client, spice_flow_get_u32(data));
         }
+        if (client->agent_unanswered) {
+            client->agent_unanswered--;
+        }
         break;
     case SPICE_MSGC_MAIN_AGENT_TOKEN:
         if (agent) {
@@ -169,6 +183,8 @@ static void main_message(void *opaque, uint16_t type, uint8_t *data,
     case SPICE_MSGC_MAIN_AGENT_DATA:
         if (agent) {
             agent->agent_ops->data(agent, client, data, len);
+        } else {
+            main_agent_data_lost(client, data, len);
         }
         break;
     }
@@ -191,6 +207,8 @@ static void main_sent(void *opaque)
 
     if (agent) {
         agent->agent_ops->sent(agent, client);
+    } else if (client->agent_stale) {
+        client->agent_stale--;
     }
 }
 
@@ -219,6 +237,7 @@ void sf_main_channel_start(SFClient *client)
     GByteArray *body = g_byte_array_new();
 
     client->agent_window = init.agent_tokens;
+    client->agent_unanswered = init.agent_connected;
     spice_flow_main_init_encode(body, &init);
     sf_channel_send(client->main, SPICE_MSG_MAIN_INIT, body);
     if (sf_channel_info(client->main)->mess.channel_caps &

@@ -394,6 +394,15 @@ static const NumberProp number_props[] = {
            "connections that may be on their way to become a channel"),
 };
 
+static void server_policy_changed(SFServer *server)
+{
+    SFDevice *agent = server->agent;
+
+    if (agent && agent->agent_ops->policy) {
+        agent->agent_ops->policy(agent);
+    }
+}
+
 static void number_get(Object *obj, Visitor *v, const char *name, void *opaque,
                        Error **errp)
 {
@@ -428,6 +437,7 @@ static void number_set(Object *obj, Visitor *v, const char *name, void *opaque,
     } else {
         *(uint32_t *)field = value;
     }
+    server_policy_changed(SPICEFLOW_SERVER(obj));
 }
 
 /* A text among the properties, fixed once the server listens. */
@@ -513,15 +523,6 @@ static void addr_set(Object *obj, Visitor *v, const char *name, void *opaque,
 static int clipboard_get(Object *obj, Error **errp)
 {
     return SPICEFLOW_SERVER(obj)->agent_clipboard;
-}
-
-static void server_policy_changed(SFServer *server)
-{
-    SFDevice *agent = server->agent;
-
-    if (agent && agent->agent_ops->policy) {
-        agent->agent_ops->policy(agent);
-    }
 }
 
 static void clipboard_set(Object *obj, int value, Error **errp)

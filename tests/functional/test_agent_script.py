@@ -5,98 +5,12 @@ import struct
 
 from lib import agentguest as ag
 from lib import spiceclient as sc
+from lib.agentscript import WINDOW, AgentScript
 from lib.process import wait_until
-from lib.rig import server_args
-
-WINDOW = 8
 
 
-class AgentClient:
-    """A scripted client's view of the agent: messages out of pieces."""
-
-    def __init__(self, session):
-        self.session = session
-        self.main = session.main
-        self.stream = bytearray()
-        self.pieces = []
-
-    def say(self, kind, payload=b"", **options):
-        data = ag.message(kind, payload, **options)
-        for at in range(0, len(data), 2048):
-            self.main.agent_data(data[at:at + 2048])
-
-    def take(self, timeout=None):
-        while True:
-            if len(self.stream) >= 20:
-                size = struct.unpack_from("<I", self.stream, 16)[0]
-                if len(self.stream) >= 20 + size:
-                    kind = struct.unpack_from("<I", self.stream, 4)[0]
-                    payload = bytes(self.stream[20:20 + size])
-                    del self.stream[:20 + size]
-                    return kind, payload
-            piece = self.main.expect(sc.MSG_MAIN_AGENT_DATA, timeout)
-            self.pieces.append(len(piece))
-            self.stream += piece
-
-    def expect(self, kind, timeout=None):
-        while True:
-            got, payload = self.take(timeout)
-            if got == kind:
-                return payload
-
-
-class TestAgent:
-    """One QEMU, one agent port that the test itself serves."""
-
-    max_clients = 1
-
-    def setup(self, rig):
-        self.rig = rig
-        self.agents = []
-        self.far = rig.path("agent")
-        server = list(server_args(rig.socket))
-        server[1] += ",agent-window=%d,max-clients=%d,stall-timeout=1500" % (
-            WINDOW, self.max_clients)
-        self.qemu = rig.qemu(*server, *ag.bridge_args(self.far),
-                             machine="none")
-
-    def agent(self):
-        while self.agents:
-            self.agents.pop().close()
-        self.qemu.set("/machine/peripheral/bridge", "blocked", False)
-        self.wait_open(False)
-        agent = ag.Agent(self.far)
-        self.rig.callback(agent.close)
-        self.agents.append(agent)
-        self.wait_open(True)
-        return agent
-
-    def wait_open(self, open_):
-        wait_until(lambda: self.flow()["guest-open"] == open_, 5,
-                   "the guest's port is %s" % ("open" if open_ else "closed"))
-
-    def flow(self):
-        return self.qemu.get("/chardevs/agent", "flow")
-
-    def client_flow(self, index=0):
-        return self.flow()["clients"][index]
-
-    def client(self, tokens=sc.UNLIMITED, **options):
-        session = self.rig.raw(**options)
-        client = AgentClient(session)
-        session.main.expect(sc.MSG_MAIN_NAME)
-        session.main.expect(sc.MSG_MAIN_UUID)
-        if session.init.agent_connected:
-            self.start(client, tokens)
-        return client
-
-    def start(self, client, tokens=sc.UNLIMITED):
-        """AGENT_START, and the server has taken it."""
-        client.main.agent_start(tokens)
-        me = client.session.init.session_id
-        wait_until(lambda: me in [c["connection-id"]
-                                  for c in self.flow()["clients"]], 5,
-                   "the client is attached")
+class TestAgent(AgentScript):
+    """The way of a message, from the link to the last byte."""
 
     def test_connects_both_orders(self):
         """INIT says whether the agent is there, and the window; an agent that
@@ -125,17 +39,13 @@ class TestAgent:
             agent.say(ag.AUDIO_VOLUME_SYNC, body)
             assert client.take() == (ag.AUDIO_VOLUME_SYNC, body), size
         assert max(client.pieces) <= 2048
-        self.drain_tokens(client)
+        client.tokens_given()
         for size in (0, 1, 2027, 2028, 2029, 5000):
             body = bytes(i * 5 & 0xff for i in range(size))
             client.say(ag.AUDIO_VOLUME_SYNC, body)
             assert agent.expect(ag.AUDIO_VOLUME_SYNC) == body, size
         assert all(port == 1 for port, _ in agent.chunks
                    if port != ag.PORT_SERVER)
-
-    def drain_tokens(self, client):
-        client.main.pending = [m for m in client.main.pending
-                               if m[0] != sc.MSG_MAIN_AGENT_TOKEN]
 
     def test_d26_window_is_exact(self):
         """As many as the window go; one more removes the client."""
@@ -196,7 +106,7 @@ class TestAgent:
         agent = self.agent()
         client = self.client(tokens=1)
         body = bytes(2000)
-        count = 600
+        count = 450
         data = ag.chunks(ag.message(ag.AUDIO_VOLUME_SYNC, body)) * count
         taken = agent.offer(data, 1.0)
         assert taken < len(data)

@@ -10,8 +10,9 @@
  *   1  a client sends a piece     5  a client loses its turn, if it has it
  *   2  a client is added          6  the agent is reset
  *   3  a client starts            7  the policy: bits as in set_policy()
+ *   8  a client's start is undone 9  a client leaves and comes back
  *
- * 8 and up save the state and restore it.  What comes out is read by a checker
+ * 10 and up save the state and restore it.  What comes out is read by a checker
  * of its own: the guest has to get whole chunks, whole messages, and on port 1
  * no message of one client inside another's; a client gets pieces of at most
  * 2048 bytes that are messages from their first header to their last byte.
@@ -218,6 +219,23 @@ static void client_remove(Fuzz *fuzz, unsigned i)
     take_notices(fuzz);
 }
 
+static void client_stop(Fuzz *fuzz, unsigned i)
+{
+    spice_vdagent_client_stop(client_at(fuzz, i), torn_by(fuzz, i));
+    fuzz->client_left[i % CLIENTS] = 0;
+    take_notices(fuzz);
+}
+
+/* It leaves, and comes back where it is in its message. */
+static void client_carry(Fuzz *fuzz, unsigned i)
+{
+    uint64_t left = spice_vdagent_client_left(client_at(fuzz, i));
+
+    client_remove(fuzz, i);
+    spice_vdagent_client_skip(
+        spice_vdagent_client_add(fuzz->agent, i % CLIENTS + 1), left);
+}
+
 static void from_client(Fuzz *fuzz, unsigned i, const uint8_t *data,
                         size_t len)
 {
@@ -289,8 +307,12 @@ static void run_op(Fuzz *fuzz, Input *in)
         reset(fuzz);
     } else if (op == 7) {
         set_policy(fuzz, arg);
-    } else if (op > 7) {
+    } else if (op > 9) {
         save_and_restore(fuzz);
+    } else if (client && op == 8) {
+        client_stop(fuzz, arg);
+    } else if (client && op == 9) {
+        client_carry(fuzz, arg);
     } else if (client && op == 3) {
         spice_vdagent_client_start(client);
     } else if (client && op == 4) {

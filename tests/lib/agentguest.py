@@ -37,8 +37,12 @@ def chunk(data, port=PORT_CLIENT, size=None):
 
 def chunks(data, piece=2048, port=PORT_CLIENT):
     """The chunks of one message, as an agent cuts it."""
-    return b"".join(chunk(data[at:at + piece], port)
-                    for at in range(0, len(data), piece))
+    return b"".join(chunk(part, port) for part in pieces(data, piece))
+
+
+def pieces(data, size=2048):
+    """A message as it is cut, by agents and clients alike."""
+    return [data[at:at + size] for at in range(0, len(data), size)]
 
 
 def announce(caps=CAPS, request=0):

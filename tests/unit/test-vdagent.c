@@ -9,6 +9,8 @@
  *   A> BYTES           client A (A to D) sends one AGENT_DATA
  *   A! BYTES           likewise, and breaks the protocol with it
  *   add A  start A  remove A  torn A  lost A      torn: in mid-message
+ *   stop A  cut A      A's start was for an earlier agent; cut: in mid-message
+ *   carry A            A leaves, and comes back where it was in its message
  *   reset
  *   hold  take         notices are not taken from here on; are taken again
  *   policy WORD...     clipboard=off|to-guest|to-client|both, files=on|off,
@@ -435,6 +437,19 @@ static void client_act(Run *run, const char *verb, unsigned i)
     } else if (g_str_equal(verb, "lost")) {
         spice_vdagent_client_turn_lost(client_at(run, i));
         corpus_add(run, 5, i, NULL);
+    } else if (g_str_equal(verb, "stop") || g_str_equal(verb, "cut")) {
+        run->in_message = run->in_message && only_others_receive(run, i);
+        spice_vdagent_client_stop(client_at(run, i),
+                                  g_str_equal(verb, "cut"));
+        corpus_add(run, 8, i, NULL);
+    } else if (g_str_equal(verb, "carry")) {
+        uint64_t left = spice_vdagent_client_left(client_at(run, i));
+
+        run->in_message = run->in_message && only_others_receive(run, i);
+        spice_vdagent_client_remove(client_at(run, i), false);
+        spice_vdagent_client_skip(spice_vdagent_client_add(run->agent, i + 1),
+                                  left);
+        corpus_add(run, 9, i, NULL);
     } else {
         bool torn = g_str_equal(verb, "torn");
 
@@ -1041,6 +1056,30 @@ static void test_restore_policy(void)
     spice_vdagent_free(agent);
 }
 
+/* Following a client's messages without an agent. */
+static void test_left_after(void)
+{
+    g_autoptr(GByteArray) msg = g_byte_array_new();
+    uint8_t rest[2048] = { 0 };
+    uint64_t left;
+
+    put_message(msg, VD_AGENT_CLIPBOARD, 3000);
+    left = spice_vdagent_left_after(0, msg->data, msg->len);
+    g_assert_cmpuint(left, ==, 3000);
+    left = spice_vdagent_left_after(left, rest, 2048);
+    g_assert_cmpuint(left, ==, 952);
+    left = spice_vdagent_left_after(left, rest, 0);
+    g_assert_cmpuint(left, ==, 952);
+    /* what is past the end, or too short, is not followed */
+    left = spice_vdagent_left_after(left, rest, 2048);
+    g_assert_cmpuint(left, ==, 0);
+    g_assert_cmpuint(spice_vdagent_left_after(0, rest, 19), ==, 0);
+
+    memset(msg->data + 16, 0xff, 4);
+    left = spice_vdagent_left_after(0, msg->data, msg->len);
+    g_assert_cmpuint(left, ==, UINT32_MAX);
+}
+
 static int write_corpus(const char *dir)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(vdagent_scripts); i++) {
@@ -1075,6 +1114,7 @@ int main(int argc, char **argv)
     g_test_add_func("/vdagent/transfer-limits", test_transfer_limits);
     g_test_add_func("/vdagent/transfer-numbers", test_transfer_numbers);
     g_test_add_func("/vdagent/odds", test_odds);
+    g_test_add_func("/vdagent/left-after", test_left_after);
     g_test_add_func("/vdagent/states", test_states);
     g_test_add_func("/vdagent/restore-policy", test_restore_policy);
     return g_test_run();

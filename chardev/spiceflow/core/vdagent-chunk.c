@@ -420,6 +420,27 @@ SpiceVdagentVerdict spice_vdagent_client_piece(SpiceVdagentClient *client,
     return SPICE_VDAGENT_PASS;
 }
 
+uint64_t spice_vdagent_client_left(const SpiceVdagentClient *client)
+{
+    return client->s.message_left;
+}
+
+void spice_vdagent_client_skip(SpiceVdagentClient *client, uint64_t left)
+{
+    client->s.message_left = left;
+    client->s.judged = true;
+    client->s.passing = false;
+}
+
+uint64_t spice_vdagent_left_after(uint64_t left, const uint8_t *data,
+                                  size_t len)
+{
+    if (left == 0 && len >= HEADER_SIZE) {
+        left = (uint64_t)HEADER_SIZE + spice_flow_get_u32(data + 16);
+    }
+    return left - MIN(len, left);
+}
+
 const char *spice_vdagent_client_error(const SpiceVdagentClient *client)
 {
     static const char *const text[SPICE_VDAGENT_CLIENT_ERROR__MAX] = {

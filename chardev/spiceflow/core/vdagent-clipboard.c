@@ -343,6 +343,10 @@ void vdagent_clipboard_client_gone(Agent *agent, uint32_t id)
             owner_set(sel, 0, false);
             sel->release_due = true;
         }
+        vdagent_question_disown(&sel->asked, id);
+        if (sel->last_asker == id) {
+            sel->last_asker = NO_CLIENT;
+        }
     }
 }
 

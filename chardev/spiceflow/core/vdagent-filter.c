@@ -67,6 +67,21 @@ void vdagent_question_add(Questions *questions, uint32_t client, uint32_t type)
     questions->num++;
 }
 
+void vdagent_question_disown(Questions *questions, uint32_t client)
+{
+    for (unsigned i = 0; i < questions->num; i++) {
+        if (questions->client[i] == client) {
+            questions->client[i] = NO_CLIENT;
+        }
+    }
+}
+
+void vdagent_replies_client_gone(Agent *agent, uint32_t id)
+{
+    vdagent_question_disown(&agent->s.replies[0], id);
+    vdagent_question_disown(&agent->s.replies[1], id);
+}
+
 /* Who waits for a reply to a message of this type. */
 static Questions *replies_to(Agent *agent, uint32_t type)
 {

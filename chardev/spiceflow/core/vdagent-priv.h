@@ -15,6 +15,7 @@
 #define HEADER_SIZE         20
 #define NO_LIMIT            UINT32_MAX
 #define OWNER_GUEST         UINT32_MAX  /* in what is shown; no client's id */
+#define NO_CLIENT           UINT32_MAX  /* who asked is gone */
 
 typedef SpiceVdagent Agent;
 typedef SpiceVdagentClient Client;
@@ -106,6 +107,9 @@ void vdagent_question_add(Questions *questions, uint32_t client, uint32_t type);
 /* Both return false when there is none. */
 bool vdagent_question_take(Questions *questions, unsigned i, uint32_t *client,
                            uint32_t *type);
+/* The answers to @client's are for nobody; they still come in their order. */
+void vdagent_question_disown(Questions *questions, uint32_t client);
+void vdagent_replies_client_gone(Agent *agent, uint32_t id);
 uint32_t vdagent_max_value(const Agent *agent);
 
 /* vdagent-caps.c */

@@ -133,6 +133,11 @@ static void client_reset(Client *client)
     s->told = (Caps) { 0 };
     s->announce_due = false;
     s->max_clipboard = NO_LIMIT;
+    for (unsigned i = 0; i < SPICE_VDAGENT_SELECTIONS; i++) {
+        s->empty_due[i] = 0;
+        s->release_due[i] = false;
+        s->grab_due[i] = false;
+    }
 }
 
 void spice_vdagent_reset(SpiceVdagent *agent)
@@ -250,7 +255,7 @@ void spice_vdagent_client_start(SpiceVdagentClient *client)
     vdagent_caps_check_serial(client->agent);
 }
 
-void spice_vdagent_client_remove(SpiceVdagentClient *client, bool torn)
+void spice_vdagent_client_stop(SpiceVdagentClient *client, bool torn)
 {
     Agent *agent = client->agent;
     bool started = client->s.started;
@@ -258,11 +263,11 @@ void spice_vdagent_client_remove(SpiceVdagentClient *client, bool torn)
     vdagent_stop_receiving(client);
     vdagent_xfer_client_gone(client);
     if (started) {
-        client->s.started = false;
         agent->num_started--;
         vdagent_clipboard_client_gone(agent, client->s.id);
+        vdagent_replies_client_gone(agent, client->s.id);
     }
-    client_free(client);
+    client_reset(client);
 
     if (started && agent->num_started == 0) {
         session_clear(agent);
@@ -271,6 +276,12 @@ void spice_vdagent_client_remove(SpiceVdagentClient *client, bool torn)
         guest_forgets(agent);
     }
     vdagent_caps_check_serial(agent);
+}
+
+void spice_vdagent_client_remove(SpiceVdagentClient *client, bool torn)
+{
+    spice_vdagent_client_stop(client, torn);
+    client_free(client);
 }
 
 void spice_vdagent_client_turn_lost(SpiceVdagentClient *client)

@@ -175,6 +175,44 @@ void spice_vdagent_client_start(SpiceVdagentClient *client);
 void spice_vdagent_client_remove(SpiceVdagentClient *client, bool torn);
 
 /**
+ * spice_vdagent_client_stop: the client does not know of this agent after all:
+ * what it said was meant for an earlier one.  It is as before
+ * spice_vdagent_client_start(), the rest of a message that it is in the middle
+ * of is swallowed, and the guest is told as if it had left.
+ * @client: the client
+ * @torn: as for spice_vdagent_client_remove()
+ */
+void spice_vdagent_client_stop(SpiceVdagentClient *client, bool torn);
+
+/**
+ * spice_vdagent_client_left: where a client is in its message.
+ * @client: the client
+ *
+ * Returns: bytes still to come, 0 between messages.
+ */
+uint64_t spice_vdagent_client_left(const SpiceVdagentClient *client);
+
+/**
+ * spice_vdagent_client_skip: a new client is in the middle of a message, which
+ * was meant for nobody here.
+ * @client: the client, as spice_vdagent_client_add() returned it
+ * @left: bytes still to come, which are swallowed
+ */
+void spice_vdagent_client_skip(SpiceVdagentClient *client, uint64_t left);
+
+/**
+ * spice_vdagent_left_after: the same without an agent, to follow what a client
+ * sends while there is none.
+ * @left: bytes that were still to come of its message
+ * @data: its AGENT_DATA
+ * @len: bytes of that
+ *
+ * Returns: bytes still to come.
+ */
+uint64_t spice_vdagent_left_after(uint64_t left, const uint8_t *data,
+                                  size_t len);
+
+/**
  * spice_vdagent_client_turn_lost: the rest of the message to the guest that
  * the client is in the middle of is not wanted any more (SpiceFlowOps.
  * turn_lost).  The only message that makes a guest drop a part of one is
