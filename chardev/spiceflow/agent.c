@@ -226,8 +226,10 @@ static void guest_broke_protocol(SFAgent *agent)
     qemu_bh_schedule(agent->drop_bh);
 }
 
-/* Whether each client that the piece is for has room for it.  Those of a
- * message for everyone do not wait for one another. */
+/*
+ * Whether each client that the piece is for has room for it.  Those of a
+ * message for everyone do not wait for one another.
+ */
 static bool piece_may_go(SFAgent *agent, const SpiceVdagentPiece *piece)
 {
     SFClient *client;
@@ -289,8 +291,10 @@ static size_t agent_write(SFDevice *device, const uint8_t *buf, size_t len)
     if (agent->broken) {
         return spice_flow_running(device->flow) ? len : 0;
     }
-    /* Also while nobody is there: what the guest says then is parsed and
-     * forgotten, but not while the VM is stopped. */
+    /*
+     * Also while nobody is there: what the guest says then is parsed and
+     * forgotten, but not while the VM is stopped.
+     */
     while (done < len && spice_flow_running(device->flow)) {
         if (!agent_hand_out(agent)) {
             return done;

@@ -13,9 +13,10 @@
  *
  * Sending.  A message goes to the socket directly while nothing is queued,
  * header and body in one call.  What the socket does not take is queued, and a
- * watch on the socket sends the queue many messages at a time.  With TLS,
- * messages are first copied into one buffer: a record per header would be
- * costly, and after a short write GnuTLS must be given the same bytes again.
+ * watch on the socket sends the queue many messages at a time.  With TLS the
+ * same is done record by record: a header and what follows it are copied
+ * together to fill one, the inside of a long body is encrypted from where it
+ * lies.
  *
  * Closing.  sf_channel_close() is final and synchronous.  An error met while
  * sending may be met inside a frontend's write, perhaps on a vCPU's thread, so
@@ -40,10 +41,12 @@
 #define READ_SIZE           (64 * KiB)
 /* Full reads in a row before other sources get their turn. */
 #define READS_PER_TURN      4
+/* Turns of the main loop in which no further TLS record is looked for. */
+#define TLS_SKIP_MAX        15
 /* Messages of one write. */
 #define WRITE_ITEMS         32
-/* Bytes of one buffer of encrypted output. */
-#define TLS_BUFFER          (64 * KiB)
+/* Bytes of the largest TLS record. */
+#define TLS_RECORD          (16 * KiB)
 /* Messages of the server's own that a client may leave unread. */
 #define CONTROL_MAX         (64 * KiB)
 /* Bodies of the messages every channel has: PONG is 12 bytes. */
@@ -89,8 +92,9 @@ struct SFChannel {
     size_t items_offset;        /* bytes of the first item already out */
     size_t queued;
     size_t control;             /* of these, the server's own */
-    GByteArray *tls_out;
-    size_t tls_offset;
+    size_t tls_retry;           /* length of a record that is half out */
+    unsigned tls_vain;          /* looks for a further record: see tls_more() */
+    unsigned tls_skip;
 };
 
 static void channel_read(SFChannel *channel);
@@ -277,19 +281,22 @@ static ssize_t channel_writev(SFChannel *channel, const struct iovec *iov,
     return ret;
 }
 
-static ssize_t items_write(SFChannel *channel)
+/* Some messages of the queue; @asked is set to how many bytes that were. */
+static ssize_t items_write(SFChannel *channel, size_t *asked)
 {
     struct iovec iov[WRITE_ITEMS * 2];
     size_t skip = channel->items_offset;
     unsigned n = 0;
     SFItem *item;
 
+    *asked = 0;
     QSIMPLEQ_FOREACH(item, &channel->items, next) {
         size_t in_header = MIN(skip, item->header_len);
 
         if (n == ARRAY_SIZE(iov)) {
             break;
         }
+        *asked += item_size(item) - skip;
         iov[n].iov_base = item->header + in_header;
         iov[n++].iov_len = item->header_len - in_header;
         skip -= in_header;
@@ -300,43 +307,57 @@ static ssize_t items_write(SFChannel *channel)
     return channel_writev(channel, iov, n);
 }
 
-static void tls_fill(SFChannel *channel)
+static size_t item_copy(const SFItem *item, size_t skip, uint8_t *to,
+                        size_t room)
 {
-    SFItem *item;
+    size_t in_header = MIN(skip, item->header_len);
+    size_t n = MIN(room, item->header_len - in_header);
+    size_t m = MIN(room - n, item->len - (skip - in_header));
 
-    QSIMPLEQ_FOREACH(item, &channel->items, next) {
-        if (channel->tls_out->len >= TLS_BUFFER) {
-            break;
-        }
-        g_byte_array_append(channel->tls_out, item->header, item->header_len);
-        g_byte_array_append(channel->tls_out, item->data, item->len);
+    memcpy(to, item->header + in_header, n);
+    if (m) {
+        memcpy(to + n, item->data + (skip - in_header), m);
     }
+    return n + m;
 }
 
-/* The items in the buffer leave the queue only when all of it is out: until
- * then GnuTLS may want to see the same bytes again. */
-static ssize_t tls_write(SFChannel *channel)
+/*
+ * The next @len bytes, or as many as there are, from @skip into @item on: where
+ * they lie if that is one place, else gathered in @copy.
+ */
+static struct iovec tls_record(const SFItem *item, size_t skip, size_t len,
+                               uint8_t *copy)
 {
-    struct iovec iov;
-    ssize_t n;
+    size_t fill = 0;
 
-    if (!channel->tls_out) {
-        channel->tls_out = g_byte_array_sized_new(TLS_BUFFER);
-        tls_fill(channel);
+    if (skip >= item->header_len && item_size(item) - skip >= len) {
+        return (struct iovec) {
+            .iov_base = (void *)(item->data + (skip - item->header_len)),
+            .iov_len = len,
+        };
     }
-    iov.iov_base = channel->tls_out->data + channel->tls_offset;
-    iov.iov_len = channel->tls_out->len - channel->tls_offset;
-    n = channel_writev(channel, &iov, 1);
-    if (n <= 0) {
-        return n;
+    for (; item && fill < len; item = QSIMPLEQ_NEXT(item, next)) {
+        fill += item_copy(item, skip, copy + fill, len - fill);
+        skip = 0;
     }
-    channel->tls_offset += n;
-    if (channel->tls_offset < channel->tls_out->len) {
-        return 0;
-    }
-    n = channel->tls_out->len;
-    g_clear_pointer(&channel->tls_out, g_byte_array_unref);
-    channel->tls_offset = 0;
+    return (struct iovec) { .iov_base = copy, .iov_len = fill };
+}
+
+/*
+ * One record, from @skip into @item on; @asked is set to its length.  GnuTLS
+ * has encrypted what the socket did not take, and wants to be given the same
+ * bytes until it is out.
+ */
+static ssize_t tls_write(SFChannel *channel, const SFItem *item, size_t skip,
+                         size_t *asked)
+{
+    QEMU_UNINITIALIZED uint8_t copy[TLS_RECORD];
+    struct iovec iov = tls_record(item, skip,
+                                  channel->tls_retry ?: TLS_RECORD, copy);
+    ssize_t n = channel_writev(channel, &iov, 1);
+
+    *asked = iov.iov_len;
+    channel->tls_retry = n ? 0 : iov.iov_len;
     return n;
 }
 
@@ -351,10 +372,16 @@ static gboolean channel_writable(QIOChannel *ioc, GIOCondition condition,
 
 static void channel_flush(SFChannel *channel)
 {
-    ssize_t n = 1;
+    size_t asked = 0;
+    ssize_t n = 0;
 
-    while (n > 0 && !channel->closed && !QSIMPLEQ_EMPTY(&channel->items)) {
-        n = channel->info.tls ? tls_write(channel) : items_write(channel);
+    /* After a short write the socket is full. */
+    while (n >= 0 && (size_t)n == asked &&
+           !channel->closed && !QSIMPLEQ_EMPTY(&channel->items)) {
+        n = channel->info.tls ? tls_write(channel,
+                                          QSIMPLEQ_FIRST(&channel->items),
+                                          channel->items_offset, &asked)
+                              : items_write(channel, &asked);
         if (n > 0) {
             items_advance(channel, n);
         }
@@ -417,17 +444,27 @@ static size_t item_write_directly(SFChannel *channel, SFItem *item)
         { .iov_base = item->header, .iov_len = item->header_len },
         { .iov_base = (void *)item->data, .iov_len = item->len },
     };
-    ssize_t n;
+    size_t done = 0, asked;
+    ssize_t n = 1;
 
-    if (!QSIMPLEQ_EMPTY(&channel->items) || channel->info.tls) {
+    if (!QSIMPLEQ_EMPTY(&channel->items)) {
         return 0;
     }
-    n = channel_writev(channel, iov, 2);
-    return MAX(n, 0);
+    if (!channel->info.tls) {
+        n = channel_writev(channel, iov, 2);
+        return MAX(n, 0);
+    }
+    while (done < item_size(item) && n > 0) {
+        n = tls_write(channel, item, done, &asked);
+        done += MAX(n, 0);
+    }
+    return done;
 }
 
-/* Send now what can be; returns whether it is all out.  What is not gets
- * queued, with its bytes made its own by @keep. */
+/*
+ * Send now what can be; returns whether it is all out.  What is not gets
+ * queued, with its bytes made its own by @keep.
+ */
 static bool item_send(SFChannel *channel, SFItem *direct,
                       void (*keep)(SFItem *item))
 {
@@ -606,8 +643,30 @@ static void channel_parse(SFChannel *channel, uint8_t *data, size_t len)
     }
 }
 
+/*
+ * A TLS session gives one record at a time, and only reading tells whether the
+ * socket has the next one.  In a stream it has, and a turn of the main loop is
+ * saved; between single messages the system call is in vain.  So after each
+ * time in vain it is left for a longer while.
+ */
+static bool tls_more(SFChannel *channel)
+{
+    if (channel->tls_skip) {
+        channel->tls_skip--;
+        return false;
+    }
+    return true;
+}
+
+static void tls_looked(SFChannel *channel, bool found)
+{
+    channel->tls_vain = found ? 0 : MIN(2 * channel->tls_vain + 1,
+                                        TLS_SKIP_MAX);
+    channel->tls_skip = channel->tls_vain;
+}
+
 /* Read once.  Returns whether there may be more at once. */
-static bool channel_read_some(SFChannel *channel, uint8_t *data)
+static bool channel_read_some(SFChannel *channel, uint8_t *data, bool again)
 {
     g_autoptr(Error) err = NULL;
     size_t room = channel->ops->room ? channel->ops->room(channel->opaque)
@@ -621,6 +680,9 @@ static bool channel_read_some(SFChannel *channel, uint8_t *data)
         return false;
     }
     n = qio_channel_read(channel->info.ioc, (char *)data, room, &err);
+    if (again && channel->info.tls) {
+        tls_looked(channel, n != QIO_CHANNEL_ERR_BLOCK);
+    }
     if (n == QIO_CHANNEL_ERR_BLOCK) {
         return false;
     }
@@ -629,8 +691,10 @@ static bool channel_read_some(SFChannel *channel, uint8_t *data)
         return false;
     }
     channel_parse(channel, data, n);
-    /* A TLS session gives one record at a time. */
-    return !channel->closed && (n == room || channel->info.tls);
+    if (channel->closed) {
+        return false;
+    }
+    return channel->info.tls ? tls_more(channel) : n == room;
 }
 
 static void channel_read(SFChannel *channel)
@@ -645,7 +709,7 @@ static void channel_read(SFChannel *channel)
     channel->reading = true;
     channel->paused = false;
     while (more && turns--) {
-        more = channel_read_some(channel, data);
+        more = channel_read_some(channel, data, turns < READS_PER_TURN - 1);
         if (channel->ops->received && !channel->closed) {
             channel->ops->received(channel->opaque);
         }
@@ -708,7 +772,6 @@ void sf_channel_close(SFChannel *channel, const char *why)
     while (!QSIMPLEQ_EMPTY(&channel->items)) {
         item_pop(channel);
     }
-    g_clear_pointer(&channel->tls_out, g_byte_array_unref);
     g_clear_pointer(&channel->body, g_byte_array_unref);
     qio_channel_close(channel->info.ioc, NULL);
     if (channel->ops) {

@@ -114,8 +114,10 @@ static bool check_options(const ChardevSpiceflow *opts, const char *label,
     return true;
 }
 
-/* The other chardev of that id, while one takes the other's place
- * (chardev-change). */
+/*
+ * The other chardev of that id, while one takes the other's place
+ * (chardev-change).
+ */
 static SFDevice *namesake(SFDevice *device)
 {
     Object *obj = OBJECT(qemu_chr_find(device->label));

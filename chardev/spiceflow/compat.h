@@ -13,10 +13,12 @@
     (QEMU_VERSION_MAJOR > (major) ||                                    \
      (QEMU_VERSION_MAJOR == (major) && QEMU_VERSION_MINOR >= (minor)))
 
-/* QEMU clears every local variable, also large buffers; later versions have a
- * word against that. */
+/*
+ * QEMU clears every local variable, also large buffers; later versions have a
+ * word against that.
+ */
 #ifndef QEMU_UNINITIALIZED
-#if __has_attribute(uninitialized)
+#if g_macro__has_attribute(uninitialized)
 #define QEMU_UNINITIALIZED __attribute__((uninitialized))
 #else
 #define QEMU_UNINITIALIZED

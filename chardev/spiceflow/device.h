@@ -84,8 +84,10 @@ extern const SFKind sf_vmc_kind;
 /* Smallest queue-size: one message must fit. */
 #define SF_QUEUE_MIN        SF_MESSAGE_MAX
 #define SF_QUEUE_DEFAULT    (1024 * 1024)
-/* Messages that may wait for each KiB of queue-size: small ones cost more
- * than their bytes. */
+/*
+ * Messages that may wait for each KiB of queue-size: small ones cost more
+ * than their bytes.
+ */
 #define SF_QUEUE_MESSAGES(bytes)    MAX((bytes) / 1024, 64)
 
 /**

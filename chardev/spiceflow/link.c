@@ -127,8 +127,10 @@ static void link_refuse(SFLink *link, uint32_t error, const char *why)
  * The end of the link phase
  */
 
-/* The last word of the link phase: it must go out whole, because from here on
- * the channel owns the socket. */
+/*
+ * The last word of the link phase: it must go out whole, because from here on
+ * the channel owns the socket.
+ */
 static bool link_send_result(SFLink *link, uint32_t result)
 {
     uint8_t p[4];

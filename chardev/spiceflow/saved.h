@@ -15,8 +15,10 @@
 
 /* Clients there can be: the largest max-clients. */
 #define SF_SAVED_CLIENTS_MAX    1024
-/* What every device takes, whatever its queue-size: that of the source may be
- * larger. */
+/*
+ * What every device takes, whatever its queue-size: that of the source may be
+ * larger.
+ */
 #define SF_SAVED_DATA_MIN       (64 * 1024 * 1024)
 
 /**
@@ -94,8 +96,10 @@ typedef struct SFSaved {
     SFSavedCard card;
 } SFSaved;
 
-/* The section's body.  For an SFSaved: the owner's own description has the
- * hooks that fill and use it. */
+/*
+ * The section's body.  For an SFSaved: the owner's own description has the
+ * hooks that fill and use it.
+ */
 extern const VMStateDescription sf_vmstate_saved;
 
 /**

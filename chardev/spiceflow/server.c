@@ -26,8 +26,10 @@
 #include "device.h"
 #include "trace.h"
 
-/* Connections that the kernel holds for us.  A full backlog turns clients with
- * a UNIX socket away at once, so a burst must fit. */
+/*
+ * Connections that the kernel holds for us.  A full backlog turns clients with
+ * a UNIX socket away at once, so a burst must fit.
+ */
 #define BACKLOG             512
 /* An INIT with fewer tokens would be odd: upstream's clients know 10. */
 #define AGENT_WINDOW_MAX    4096

@@ -319,8 +319,8 @@ static void card_vsc_message(SFCardClient *card,
 
 static SFBody card_header(void *opaque, uint16_t type, uint32_t size)
 {
-    if (type != SPICE_MSGC_SMARTCARD_DATA || size < SPICE_FLOW_VSC_HEADER_SIZE ||
-        size > MESSAGE_MAX) {
+    if (type != SPICE_MSGC_SMARTCARD_DATA ||
+        size < SPICE_FLOW_VSC_HEADER_SIZE || size > MESSAGE_MAX) {
         return SF_BODY_REFUSE;
     }
     return SF_BODY_COLLECT;
@@ -617,8 +617,10 @@ static bool card_init(SFDevice *device, Error **errp)
         return false;
     }
     reader->cards = server->cards;
-    /* Always, so that a ReaderRemove gets there when the client has gone; the
-     * frontend does not look at it. */
+    /*
+     * Always, so that a ReaderRemove gets there when the client has gone; the
+     * frontend does not look at it.
+     */
     sf_frontend_set_open(&device->frontend, true);
     return true;
 }

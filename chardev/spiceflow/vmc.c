@@ -115,8 +115,10 @@ static void vmc_refuse(SFVmc *vmc, const char *why)
     sf_channel_fail(vmc->channel, why);
 }
 
-/* Hand over what the guard allows of at most @len bytes.  Returns how many are
- * done with; 0 when the guard has to wait for the guest's hello. */
+/*
+ * Hand over what the guard allows of at most @len bytes.  Returns how many are
+ * done with; 0 when the guard has to wait for the guest's hello.
+ */
 static size_t vmc_write_guarded(SFVmc *vmc, const uint8_t *data, size_t len)
 {
     SpiceFlowUsbredirSpans spans;
@@ -315,13 +317,14 @@ static void vmc_flow_room(void *opaque)
 
 static GByteArray *vmc_compress(SFVmc *vmc, SpiceFlowMessage *msg)
 {
+    const uint32_t lz4_cap = BIT(SPICE_SPICEVMC_CAP_DATA_COMPRESS_LZ4);
     const SFChannelInfo *info = sf_channel_info(vmc->channel);
     const uint8_t *data;
     size_t len;
 
     data = spice_flow_message_data(msg, &len);
     if (info->local || len < SF_COMPRESS_MIN ||
-        !(info->mess.channel_caps & BIT(SPICE_SPICEVMC_CAP_DATA_COMPRESS_LZ4))) {
+        !(info->mess.channel_caps & lz4_cap)) {
         return NULL;
     }
     return sf_compress(data, len);
@@ -354,8 +357,10 @@ static size_t vmc_write(SFDevice *device, const uint8_t *buf, size_t len)
     SpiceFlowUsbredirSpans spans;
     size_t n = spice_flow_send_stream(device->flow, buf, len);
 
-    /* usb-redir is trusted; the guard follows it to know what the client may
-     * answer. */
+    /*
+     * usb-redir is trusted; the guard follows it to know what the client may
+     * answer.
+     */
     if (vmc->guard && vmc->channel && n) {
         spice_flow_usbredir_check(vmc->guard, SPICE_FLOW_USBREDIR_TO_CLIENT,
                                   buf, n, &spans);

@@ -10,7 +10,8 @@ steps are one of a few kinds:
     fuzz    each libFuzzer program for some seconds
     qemu    tests that are built inside QEMU
     script  another program, counted by its last line if that is
-            "N passed, N failed", else by its exit status
+            "N passed, N failed", by what unittest says, else by its exit
+            status
 
 Steps run one after the other, as some of them measure time.  What a step says
 goes into a log; the screen shows one line for each, and the failures.  A
@@ -313,17 +314,35 @@ def checkpatch(step):
         step.tally.add(name, not words, words[0] if words else "")
 
 
+def count_unittest(tally, lines, status):
+    """Add what Python's unittest says at its end, if that is what it is."""
+    ran = [re.match(r"Ran (\d+) tests? in", line) for line in lines]
+    ran = [match for match in ran if match]
+    if not ran:
+        return False
+    bad = [line for line in lines if re.match(r"(FAIL|ERROR): \w", line)]
+    skips = [line for line in lines if re.search(r"\.\.\. skipped '", line)]
+    tally.failures += bad
+    tally.skips += skips
+    tally.passed += int(ran[-1][1]) - len(bad) - len(skips)
+    if status and not bad:
+        tally.add("unittest", False, "status %d" % status)
+    return True
+
+
 def script(step, path, *args):
     """Another program, which counts for itself or is one test."""
     program = ROOT / path
     if not os.access(program, os.X_OK):
         raise Failure("%s is not there" % path)
     if step.check.long:
-        args = [arg for arg in args if arg != "--quick"]
+        args = ["--long" if arg == "--quick" else arg for arg in args]
     env = dict(os.environ, PYTHONUNBUFFERED="1")
     status = step.run([program, *args], env=env)
     lines = step.said().rstrip().splitlines()
     match = COUNTS.match(lines[-1].strip()) if lines else None
+    if not match and count_unittest(step.tally, lines, status):
+        return
     if not match:
         step.tally.add(path, status == 0, lines[-1] if lines else "")
         return
@@ -501,12 +520,17 @@ VALGRIND = ("valgrind", "--quiet", "--error-exitcode=99", "--leak-check=full",
 # What there is: the group it can be chosen by, its title, how it is done.
 STEPS = [
     Step("style", "checkpatch", checkpatch),
+    Step("style", "documents", script, "scripts/docs-check"),
     Step("unit", "core with gcc", meson, "gcc", "gcc"),
     Step("unit", "core with clang", meson, "clang", "clang"),
     Step("unit", "core, sanitizers", meson, "sanitize", "clang", SANITIZE,
          (), 3),
     Step("unit", "core, valgrind", meson, "gcc", "gcc", (), VALGRIND, 20),
     Step("fuzz", "fuzzers", fuzz),
+    Step("model", "formal model", script, "scripts/model", "--quick"),
+    Step("build", "graft", script, "tests/scripts/test_graft.py", "-v"),
+    Step("build", "setup", script, "tests/scripts/test_setup.py", "-v"),
+    Step("build", "other builds", script, "tests/scripts/builds"),
     Step("qemu", "unit tests in QEMU", qemu, "unit"),
     Step("qemu", "qtests", qemu, "qtest"),
     Step("functional", "functional tests", script, "tests/functional/run"),

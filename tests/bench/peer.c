@@ -326,7 +326,10 @@ static void wait_all(Peer *p)
     }
 }
 
-/* @open: connect; @wait: it is to wait for the guest's side, then for the word to go */
+/*
+ * @open: connect; @wait: it is to wait for the guest's side, then for the word
+ * to go
+ */
 static const struct {
     const char *name;
     void (*open)(Peer *p);

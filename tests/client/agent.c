@@ -12,6 +12,11 @@
  * guest's own offers are shown as "clip-grab"; "clip get FILE" asks for the
  * text and ends when it has come.  Only the CLIPBOARD selection and UTF-8
  * text are used.
+ *
+ * "clip check BYTES [SEED]" takes clipboard data that nobody asked for and
+ * compares it with the 64-bit words SEED << 48 | i that the guest's test agent
+ * floods with (tests/guest/agenttool.c), until so many bytes have come: what
+ * is lost, repeated or out of order is named.
  */
 
 #include <string.h>
@@ -31,6 +36,10 @@ static char *offered;
 static gsize offered_len;
 static char *wanted_path;       /* of a "clip get" under way */
 static gint64 wanted_start;
+static struct {
+    guint64 total, bytes, seed;
+    gint64 start, progress;
+} check;
 
 static bool agent_there(const char *what)
 {
@@ -142,6 +151,34 @@ static gboolean on_request(SpiceMainChannel *channel, guint selection,
     return TRUE;
 }
 
+static void check_data(const guint8 *data, guint size)
+{
+    guint64 word, want;
+
+    for (guint i = 0; i + 8 <= size; i += 8) {
+        memcpy(&word, data + i, 8);
+        want = GUINT64_TO_LE(check.seed << 48 | (check.bytes + i) / 8);
+        if (word != want) {
+            say("failed clip check: word %" G_GUINT64_FORMAT " is %"
+                G_GINT64_MODIFIER "x", (check.bytes + i) / 8, word);
+            check.total = 0;
+            return;
+        }
+    }
+    check.bytes += size;
+    if (progress_due(&check.progress)) {
+        say("progress clip check %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT,
+            check.bytes, check.total);
+    }
+    if (check.bytes >= check.total) {
+        gint64 spent = g_get_monotonic_time() - check.start;
+
+        say("done clip check bytes=%" G_GUINT64_FORMAT " seconds=%.3f"
+            " rate=%.1f", check.bytes, spent / 1e6, rate(check.bytes, spent));
+        check.total = 0;
+    }
+}
+
 static void on_clipboard(SpiceMainChannel *channel G_GNUC_UNUSED,
                          guint selection, guint type, gpointer bytes,
                          guint size, gpointer data G_GNUC_UNUSED)
@@ -149,6 +186,10 @@ static void on_clipboard(SpiceMainChannel *channel G_GNUC_UNUSED,
     GError *error = NULL;
     char *sum;
 
+    if (check.total) {
+        check_data(bytes, size);
+        return;
+    }
     if (!wanted_path) {
         say("clip-data %u %u %u", selection, type, size);
         return;
@@ -202,6 +243,15 @@ static bool clip_command(int argc, char **argv)
         }
         return true;
     }
+    if (!strcmp(word, "check") && (argc == 3 || argc == 4)) {
+        check.bytes = check.seed = 0;
+        check.start = g_get_monotonic_time();
+        if (!parse_number(argv[2], &check.total) ||
+            (argc == 4 && !parse_number(argv[3], &check.seed))) {
+            check.total = 0;
+        }
+        return true;
+    }
     if (!strcmp(word, "release") && argc == 2) {
         if (agent_there("clip release")) {
             spice_main_channel_clipboard_selection_release(main_channel,
@@ -219,16 +269,21 @@ static void on_agent(SpiceMainChannel *channel, gpointer data G_GNUC_UNUSED)
 {
     static int last = -1;
     gboolean connected;
-    int caps = 0;
+    guint32 caps = 0;
 
-    g_object_get(channel, "agent-connected", &connected, "agent-caps-0",
-                 &caps, NULL);
+    /* The property "agent-caps-0" keeps those of the agent before. */
+    for (int i = 0; i < 32; i++) {
+        if (spice_main_channel_agent_test_capability(channel, i)) {
+            caps |= 1u << i;
+        }
+    }
+    g_object_get(channel, "agent-connected", &connected, NULL);
     if (connected != last) {
         last = connected;
         say("agent-connected %d", connected);
     }
     if (connected && caps) {
-        say("agent-caps %x", (unsigned)caps);
+        say("agent-caps %x", caps);
     }
 }
 
@@ -258,5 +313,5 @@ const Part agent_part = {
 const Part clip_part = {
     .name = "clip",
     .command = clip_command,
-    .usage = "clip set FILE | get FILE | release",
+    .usage = "clip set FILE | get FILE | release | check BYTES [SEED]",
 };

@@ -29,8 +29,7 @@
  *   stop, go         stop and resume reading from the port
  *   reopen           close the port and open it again, as a new agent does
  *   break KIND       break the protocol: chunk (a port that does not exist),
- *                    protocol (a wrong number), short (a chunk that ends in
- *                    the header of a message), size (a chunk with more than
+ *                    protocol (a wrong number), size (a chunk with more than
  *                    its message)
  *   mark TEXT        say TEXT, to show that everything before it was done
  *
@@ -537,6 +536,12 @@ static void on_clipboard(uint32_t kind, const uint8_t *body, uint32_t size)
 
 /* ---- receiving ---- */
 
+static void message_reset(Message *message)
+{
+    free(message->body);
+    *message = (Message) { 0 };
+}
+
 static void on_message(uint32_t from, uint32_t type, const uint8_t *body,
                        uint32_t size)
 {
@@ -572,6 +577,8 @@ static void on_message(uint32_t from, uint32_t type, const uint8_t *body,
             bad("a client's end from port %" PRIu32 " with %" PRIu32 " bytes",
                 from, size);
         }
+        /* As the real agent does; nothing else ends half a message. */
+        message_reset(&messages[PORT_CLIENT]);
         transfers_drop("client-left");
         say("client-left");
         break;
@@ -585,12 +592,6 @@ static void on_message(uint32_t from, uint32_t type, const uint8_t *body,
         say("message type=%" PRIu32 " port=%" PRIu32 " bytes=%" PRIu32, type,
             from, size);
     }
-}
-
-static void message_reset(Message *message)
-{
-    free(message->body);
-    *message = (Message) { 0 };
 }
 
 /* Bytes of one chunk; a chunk may hold several messages or a part of one. */
@@ -749,7 +750,7 @@ static void port_close(void)
 static void port_write(void)
 {
     flood_more();
-    while (out_pos < out_len) {
+    for (int turn = 0; turn < 4 && out_pos < out_len; turn++) {
         ssize_t n = write(port, out + out_pos, out_len - out_pos);
 
         if (n < 0 && errno == EAGAIN) {
@@ -839,8 +840,6 @@ static void do_break(const char *kind)
         from = 77;
     } else if (!strcmp(kind, "protocol")) {
         protocol = 77;
-    } else if (!strcmp(kind, "short")) {
-        chunk = 7;
     } else if (!strcmp(kind, "size")) {
         chunk = HEADER + 64;
     } else {
@@ -856,11 +855,6 @@ static void do_break(const char *kind)
     p = put32(p, 0);
     put32(p, 8);
     out_len -= HEADER + 64 - chunk;
-    if (!strcmp(kind, "short")) {
-        p = out_reserve(CHUNK_HEADER + 7);
-        memset(p, 'b', CHUNK_HEADER + 7);
-        put32(put32(p, PORT_CLIENT), 7);
-    }
     say("broke %s", kind);
 }
 
@@ -1032,7 +1026,7 @@ int main(int argc, char **argv)
             bad("usage: agenttool run|do ..., see its source");
         }
     }
-    if (!strcmp(mode, "run") && optind == argc && opt.chunk_max >= HEADER) {
+    if (!strcmp(mode, "run") && optind == argc && opt.chunk_max > 0) {
         return agent_run();
     }
     if (!strcmp(mode, "do") && optind < argc) {

@@ -120,6 +120,7 @@ class Guest:
         self.jobs = {}
         self.last = 0
         self.ready = False
+        self.resetting = False
 
     def send(self, line):
         data = line.encode() + b"\n"
@@ -130,8 +131,14 @@ class Guest:
         self.sock.sendall(data)
 
     def _line(self, line):
+        if line.endswith("ready") and self.resetting:
+            self.resetting = False      # what was cut off stands before it
+            self.ready = True
+            return
         if line == "ready":
             self.ready = True
+            return
+        if self.resetting:
             return
         number, _, rest = line.partition(" ")
         word, _, text = rest.partition(" ")
@@ -203,6 +210,19 @@ class Guest:
         for job in list(self.jobs.values()):
             job.signal(9)
             job.wait(10, check=False)
+
+    def reset(self, timeout=60):
+        """Push the reset button, and wait until it is up again.
+
+        Commands that ran are gone with their output."""
+        self.poll()
+        for job in self.jobs.values():
+            job.status = 129
+        self.jobs = {}
+        self.ready = False
+        self.resetting = True
+        self.qemu.command("system_reset")
+        self.wait_ready(timeout)
 
     def write_file(self, path, data):
         """Put a small file there; a large one should go another way."""

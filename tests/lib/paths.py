@@ -29,6 +29,13 @@ def seconds(value):
     return value * float(os.environ.get("SPICEFLOW_TIMEOUT_FACTOR", "1"))
 
 
+def scaled(amount, least=1):
+    """A size or a count; SPICEFLOW_TEST_SCALE=0.1 makes the tests shorter on
+    slow machines.  Without it, what is written in the tests holds."""
+    scale = float(os.environ.get("SPICEFLOW_TEST_SCALE", "1"))
+    return max(least, int(amount * scale))
+
+
 def emulator():
     """Command that starts QEMU; SPICEFLOW_QEMU_BINARY names another binary."""
     other = os.environ.get("SPICEFLOW_QEMU_BINARY")

@@ -136,6 +136,7 @@ class Qemu:
 
     def __init__(self, args=(), *, folder, guest=None, machine="pc",
                  accel=None, memory=MEMORY, paused=False, name="qemu",
+                 reboots=False,
                  env=None, binary=None, start_timeout=20, inherit=()):
         self.name = name
         self.expected_end = False
@@ -144,7 +145,9 @@ class Qemu:
         self.console_path = os.path.join(folder, name + ".console")
         argv = list(binary or paths.emulator())
         argv += ["-M", machine, "-nodefaults", "-no-user-config",
-                 "-display", "none", "-no-reboot", "-name", name]
+                 "-display", "none", "-name", name]
+        if not reboots:
+            argv += ["-no-reboot"]
         if machine != "none":
             argv += ACCELERATORS[accel or (accelerator() if guest else "tcg")]
             # Shared, so that what QEMU itself takes can be told from it.

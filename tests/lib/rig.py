@@ -34,10 +34,15 @@ def not_with_peer(why):
         raise Skip(why)
 
 
-def server_args(socket_path, which=None, clients=1):
-    """Options that make QEMU listen for SPICE clients on a UNIX socket."""
+def server_args(socket_path, which=None, clients=1, **properties):
+    """Options that make QEMU listen for SPICE clients on a UNIX socket.
+
+    PROPERTIES are spiceflow-server's, with underscores for dashes."""
     if (which or backend()) == "spiceflow":
-        more = ",max-clients=%d" % clients if clients > 1 else ""
+        if clients > 1:
+            properties["max_clients"] = clients
+        more = "".join(",%s=%s" % (name.replace("_", "-"), value)
+                       for name, value in properties.items())
         return ["-object", "spiceflow-server,id=sf0,type=unix,path=%s%s" %
                 (socket_path, more)]
     return ["-spice", "unix=on,addr=%s,disable-ticketing=on" % socket_path]
@@ -67,6 +72,14 @@ def port_args(*names, which=None):
         args += ["-device", "virtserialport,id=vp%d,chardev=p%d,name=%s" %
                  (number, number, name)]
     return args
+
+
+def agent_args(which=None):
+    """The agent's port, as virt-install and libvirt make it."""
+    return ["-device", "virtio-serial-pci,id=vser"] + \
+        chardev_args("agent", "vdagent", which) + \
+        ["-device", "virtserialport,id=vagent,chardev=agent,"
+         "name=com.redhat.spice.0"]
 
 
 def usb_args(*controllers, which=None):

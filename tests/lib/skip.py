@@ -3,4 +3,5 @@
 
 
 class Skip(Exception):
-    """Raised with the reason by a test that needs what only KVM gives."""
+    """Raised with the reason by a test that needs what only KVM gives, or,
+    when the peer is run to prove the rig, that the peer cannot do."""

@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(ROOT / 'tests'))
 
+from lib import counted             # noqa: E402
 from lib.paths import cache_dir     # noqa: E402
 
 
@@ -404,4 +405,4 @@ class CommandLine(unittest.TestCase):
 
 
 if __name__ == '__main__':
-    unittest.main()
+    counted.main()

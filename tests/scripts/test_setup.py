@@ -23,6 +23,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.dont_write_bytecode = True
+sys.path.insert(0, str(ROOT / 'tests'))
+
+from lib import counted     # noqa: E402
 
 DEBIAN = ('ID=debian\nVERSION_CODENAME=bookworm\n'
           'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n')
@@ -378,4 +381,4 @@ class Terminal(SetupCase):
 
 
 if __name__ == '__main__':
-    unittest.main()
+    counted.main()

@@ -10,6 +10,7 @@
  *   A! BYTES           likewise, and breaks the protocol with it
  *   add A  start A  remove A  torn A  lost A      torn: in mid-message
  *   reset
+ *   hold  take         notices are not taken from here on; are taken again
  *   policy WORD...     clipboard=off|to-guest|to-client|both, files=on|off,
  *                      to-guest=N, to-client=N; what is not named stays
  *
@@ -18,6 +19,7 @@
  *   guest< BYTES       the next buffer for the guest
  *   A< BYTES           the next AGENT_DATA for A
  *   EVENT N            N messages had this event (spice_vdagent_event_name())
+ *   owner N WHO        selection N belongs to A to D, guest or none
  *
  * Everything that came has to be said, in order.  BYTES are
  *
@@ -57,8 +59,10 @@ typedef struct Run {
     const char *line;
     SpiceVdagent *agent;
     SpiceVdagentPolicy policy;
+    bool hold;
     GQueue to_guest;            /* GBytes */
     GQueue to_client[CLIENTS];
+    bool in_message;            /* the pieces that were handed out */
     unsigned events[SPICE_VDAGENT_EV__MAX];
     uint32_t judged_type, judged_size;
     GByteArray *corpus;
@@ -263,10 +267,13 @@ static void hand_out(Run *run)
     SpiceVdagentPiece piece;
 
     while (spice_vdagent_piece(run->agent, &piece)) {
-        bool everyone = true;
+        SpiceVdagentInfo info;
+        uint32_t receivers = 0;
 
         expect(run, piece.len && piece.len <= SPICE_VDAGENT_PIECE_MAX,
                "length of a piece");
+        expect(run, piece.first == !run->in_message, "first piece");
+        run->in_message = !piece.last;
         if (piece.first) {
             expect(run, piece.len >= 20, "header in the first piece");
             expect(run, spice_flow_get_u32(piece.data + 4) == piece.type,
@@ -281,14 +288,15 @@ static void hand_out(Run *run)
         for (unsigned i = 0; i < CLIENTS; i++) {
             SpiceVdagentClient *client = client_at(run, i);
 
-            if (!client || !spice_vdagent_client_receives(client)) {
-                everyone = false;
-                continue;
+            if (client && spice_vdagent_client_receives(client)) {
+                receivers++;
+                g_queue_push_tail(&run->to_client[i],
+                                  g_bytes_new(piece.data, piece.len));
             }
-            g_queue_push_tail(&run->to_client[i],
-                              g_bytes_new(piece.data, piece.len));
         }
-        expect(run, piece.everyone || !everyone, "everyone receives");
+        spice_vdagent_info(run->agent, &info);
+        expect(run, piece.everyone == (receivers == info.started),
+               "everyone receives");
         spice_vdagent_piece_done(run->agent);
     }
 }
@@ -404,6 +412,18 @@ static void policy_set(Run *run, char **words)
     corpus_add(run, 7, flags, NULL);
 }
 
+/* Whether the guest's message goes on without this client. */
+static bool only_others_receive(const Run *run, unsigned i)
+{
+    for (unsigned other = 0; other < CLIENTS; other++) {
+        if (other != i && client_at(run, other) &&
+            spice_vdagent_client_receives(client_at(run, other))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void client_act(Run *run, const char *verb, unsigned i)
 {
     if (g_str_equal(verb, "add")) {
@@ -418,6 +438,7 @@ static void client_act(Run *run, const char *verb, unsigned i)
     } else {
         bool torn = g_str_equal(verb, "torn");
 
+        run->in_message = run->in_message && only_others_receive(run, i);
         expect(run, torn || g_str_equal(verb, "remove"), "a verb");
         spice_vdagent_client_remove(client_at(run, i), torn);
         corpus_add(run, 4, i, NULL);
@@ -462,6 +483,20 @@ static bool expect_event(Run *run, char **words)
     return false;
 }
 
+static void expect_owner(const Run *run, char **words)
+{
+    SpiceVdagentInfo info;
+    uint32_t owner = 0;
+
+    if (g_str_equal(words[2], "guest")) {
+        owner = UINT32_MAX;
+    } else if (!g_str_equal(words[2], "none")) {
+        owner = words[2][0] - 'A' + 1;
+    }
+    spice_vdagent_info(run->agent, &info);
+    expect(run, info.clipboard_owner[number(words[1])] == owner, "owner");
+}
+
 static void nothing_left(Run *run)
 {
     expect(run, !run->to_guest.length, "the guest got more before");
@@ -484,6 +519,10 @@ static bool run_line(Run *run, char **words)
         expect_bytes(run, &run->to_client[i], words + 1, false);
         return false;
     }
+    if (g_str_equal(words[0], "owner")) {
+        expect_owner(run, words);
+        return false;
+    }
     if (expect_event(run, words)) {
         return false;
     }
@@ -495,7 +534,12 @@ static bool run_line(Run *run, char **words)
         from_client(run, i, words + 1, words[0][1] == '!');
     } else if (g_str_equal(words[0], "reset")) {
         spice_vdagent_reset(run->agent);
+        run->in_message = false;
         corpus_add(run, 6, 0, NULL);
+    } else if (g_str_equal(words[0], "hold")) {
+        run->hold = true;
+    } else if (g_str_equal(words[0], "take")) {
+        run->hold = false;
     } else if (g_str_equal(words[0], "policy")) {
         policy_set(run, words + 1);
     } else {
@@ -528,7 +572,9 @@ static void run_script(const VdagentScript *script, Mode mode,
             if (mode == MODE_SAVE || mode == MODE_SAVE_BYTES) {
                 save_and_restore(&run);
             }
-            take_notices(&run);
+            if (!run.hold) {
+                take_notices(&run);
+            }
         }
     }
     run.line = "the end";
@@ -620,12 +666,19 @@ static void test_transfer_limits(void)
     SpiceVdagentPolicy policy = allow_all;
     SpiceVdagentClient *client = NULL;
     SpiceVdagentNotice notice;
+    SpiceVdagentSaved saved;
     SpiceVdagentInfo info;
     unsigned count = 0;
+    char *error = NULL;
 
     for (uint32_t id = 1; id <= 5; id++) {
         client = spice_vdagent_client_add(agent, id);
         spice_vdagent_client_start(client);
+        /* those that have ended do not count */
+        for (uint32_t i = 0; id == 1 && i < 5; i++) {
+            send_numbers(client, VD_AGENT_FILE_XFER_START, i, 0);
+            send_numbers(client, VD_AGENT_FILE_XFER_STATUS, i, 1);
+        }
         for (uint32_t i = 0; i < SPICE_VDAGENT_CLIENT_XFERS; i++) {
             g_assert_cmpint(send_numbers(client, VD_AGENT_FILE_XFER_START, i,
                                          0), ==,
@@ -639,6 +692,15 @@ static void test_transfer_limits(void)
     spice_vdagent_info(agent, &info);
     g_assert_cmpuint(info.transfers, ==, SPICE_VDAGENT_XFERS);
     g_assert_cmpuint(info.started, ==, 5);
+
+    /* that many can be saved and restored */
+    spice_vdagent_save(agent, &saved);
+    g_assert_cmpuint(saved.num_xfers, ==, SPICE_VDAGENT_XFERS);
+    if (!spice_vdagent_restore(agent, &saved, &error)) {
+        g_error("%s", error);
+    }
+    spice_vdagent_saved_clear(&saved);
+    client = spice_vdagent_client_find(agent, 5);
 
     /* the fifth was refused once too often to be told of each */
     while (spice_vdagent_take_to_client(client, &notice)) {
@@ -730,7 +792,9 @@ static void test_odds(void)
     g_assert_cmpuint(info.clipboard_owner[1], ==, 0);
     g_assert_cmpuint(info.messages[SPICE_VDAGENT_EV_TO_GUEST], ==, 2);
 
+    payload[71] = 5;
     g_assert_true(spice_vdagent_build_chunk(&notice, 99, payload, 72));
+    g_assert_cmpmem(notice.data + 28, 72, payload, 72);
     g_assert_cmpuint(notice.len, ==, SPICE_VDAGENT_NOTICE_MAX);
     g_assert_false(spice_vdagent_build_chunk(&notice, 99, payload, 73));
 
@@ -843,6 +907,9 @@ static const StateTest state_tests[] = {
     { "selection 0: bad asked", false, { S(0, asked.num, 17) } },
     { "selection 0: bad refused", false, { S(0, refused.num, 17) } },
     { "selection 0: bad grab-due", false, { S(0, grab_due, 1) } },
+    { NULL, false, { S(0, num_types, 16), S(1, asked.num, 16),
+                     S(2, refused.num, 16), A(replies[0].num, 16) } },
+    { "replies 0: bad num", false, { A(replies[0].num, 17) } },
     { "replies 1: bad num", false, { A(replies[1].num, 17) } },
     { "client 0: bad id", false, { C(0, id, 0) } },
     { "client 0: bad id", false, { C(0, id, UINT32_MAX) } },

@@ -47,8 +47,10 @@ void flow_pool_trim(SpiceFlow *flow, size_t target)
     }
 }
 
-/* No message is in use: keep what the last busy period needed, forget what
- * earlier ones needed by a quarter each time. */
+/*
+ * No message is in use: keep what the last busy period needed, forget what
+ * earlier ones needed by a quarter each time.
+ */
 static void pool_idle(SpiceFlow *flow)
 {
     flow->pool_target = MAX(flow->live_peak,

@@ -158,8 +158,10 @@ bool flow_guest_can_go_on(const SpiceFlow *flow);
 void flow_client_flush(SpiceFlowClient *client);
 void flow_client_ring_push(SpiceFlowClient *client, SpiceFlowMessage *msg);
 SpiceFlowMessage *flow_ring_at(const SpiceFlowClient *client, uint32_t i);
-/* Drop the newest undelivered messages until @keep are left.  Returns how
- * many. */
+/*
+ * Drop the newest undelivered messages until @keep are left.  Returns how
+ * many.
+ */
 uint32_t flow_client_ring_drop(SpiceFlowClient *client, uint32_t keep);
 
 static inline void flow_enter(SpiceFlow *flow)

@@ -143,8 +143,10 @@ size_t spice_flow_saved_max(const SpiceFlow *flow,
     bytes += buffers * sizeof(SpiceFlowSavedBuffer) +
              sizeof(SpiceFlowSavedClient);
 
-    /* One more client's worth may be left of one who went; the current buffer
-     * is saved whole; and there are the server's own. */
+    /*
+     * One more client's worth may be left of one who went; the current buffer
+     * is saved whole; and there are the server's own.
+     */
     return sizeof(SpiceFlowSaved) + (params->max_clients + (size_t)1) * bytes +
            ((size_t)params->self_tokens + UNPAID_MAX + 1) *
            (params->max_message + sizeof(SpiceFlowSavedBuffer));

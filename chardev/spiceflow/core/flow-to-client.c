@@ -66,8 +66,10 @@ static size_t client_space(const SpiceFlowClient *client)
     return client->params.to_client_bytes - client->ring_bytes;
 }
 
-/* A message larger than the budget would fit an empty ring: no budget may make
- * a guest wait for ever. */
+/*
+ * A message larger than the budget would fit an empty ring: no budget may make
+ * a guest wait for ever.
+ */
 static bool client_fits(const SpiceFlowClient *client, size_t len)
 {
     return client_space(client) >= MIN(len, client->params.to_client_bytes);

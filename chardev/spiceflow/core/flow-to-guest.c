@@ -271,8 +271,10 @@ static bool current_next(SpiceFlow *flow)
     return true;
 }
 
-/* Tell clients that were short of room; not from inside the write loop, so
- * that what they bring can go straight through. */
+/*
+ * Tell clients that were short of room; not from inside the write loop, so
+ * that what they bring can go straight through.
+ */
 void flow_notify_room(SpiceFlow *flow)
 {
     for (GList *l = flow->clients.head; l && flow->num_want_room; l = l->next) {

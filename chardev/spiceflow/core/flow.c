@@ -387,8 +387,10 @@ void spice_flow_start(SpiceFlow *flow, int64_t now)
     flow_event(flow, SPICE_FLOW_EV_START, NULL, 0);
     flow_write(flow);
     spice_flow_settle(flow);
-    /* A guest that was refused by another instance waits here without having
-     * been refused: ask it in any case. */
+    /*
+     * A guest that was refused by another instance waits here without having
+     * been refused: ask it in any case.
+     */
     if (flow->running) {
         flow_wake(flow);
     }

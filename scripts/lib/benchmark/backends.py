@@ -95,9 +95,9 @@ def spiceflow_args(place, devices=1, max_clients=1):
     return args
 
 
-def agent_args(place, max_clients):
+def agent_args(place, max_clients, queue_size):
     return spiceflow_server(place, max_clients) + \
-        ['-chardev', 'spiceflow,id=c0,name=vdagent']
+        ['-chardev', f'spiceflow,id=c0,name=vdagent,queue-size={queue_size}']
 
 
 # Name: command line, what the peer has to speak

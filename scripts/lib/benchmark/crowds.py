@@ -16,7 +16,9 @@ class AgentCrowd(Job):
     """One guest stream to several agent clients.
 
     The measure is QEMU's CPU time: by the clock the clients, which are one
-    process here, would be what is measured.
+    process here, would be what is measured.  A client that lags behind the
+    fastest one by more than its queue is dropped, and here the guest writes
+    without end or mercy, so the queues hold all of it.
     """
 
     def __init__(self, clients):
@@ -29,7 +31,7 @@ class AgentCrowd(Job):
 
     def cpu(self, setup, clients):
         """CPU seconds per GiB of the guest's stream."""
-        total = max(1, setup.total // 4 // clients // CHUNK) * CHUNK
+        total = max(1, min(setup.total, GIB) // 4 // clients // CHUNK) * CHUNK
         # What the agent says before there is a client is heard by nobody
         pump = {'mode': 'source', 'agent': True, 'total': CHUNK}
         with contextlib.ExitStack() as stack:
@@ -37,7 +39,8 @@ class AgentCrowd(Job):
                 tempfile.TemporaryDirectory(prefix='spiceflow-bench-'))
             place = Place(folder, setup.tcp)
             qemu = stack.enter_context(
-                Qemu(setup, 'an agent', agent_args(place, clients), [pump]))
+                Qemu(setup, 'an agent',
+                     agent_args(place, clients, total + MIB), [pump]))
             qemu.pumps[0].start()
             qemu.pumps[0].wait_done()
             peer = stack.enter_context(

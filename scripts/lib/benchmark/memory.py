@@ -56,6 +56,7 @@ class PerClient(Weigh):
             options = {**place.peer_options('spice'), 'mode': 'idle'}
             # The first one brings in what all use
             first = stack.enter_context(Peer(setup, backend, options))
+            first.expect('connected')
             first.expect('done')
             before = qemu.memory()
             many = stack.enter_context(

@@ -77,8 +77,10 @@ OBJECT_DECLARE_SIMPLE_TYPE(SpiceFlowPump, SPICEFLOW_PUMP)
 #define PUMP_MAX_UNIT  PUMP_PATTERN_MAX
 #define PUMP_MAX_COUNT (10u * 1000 * 1000)
 
-/* A VDI chunk (port, size) with a whole agent message (protocol, type, opaque,
- * size) in it: as much as there may be in one */
+/*
+ * A VDI chunk (port, size) with a whole agent message (protocol, type, opaque,
+ * size) in it: as much as there may be in one
+ */
 #define PUMP_CHUNK_HEADER   8
 #define PUMP_CHUNK          (PUMP_CHUNK_HEADER + 2048)
 #define PUMP_AGENT_HEADER   20
