@@ -329,6 +329,7 @@ static const VMStateDescription vmstate_vdagent = {
     .fields = (const VMStateField[]) {
         VMSTATE_STRUCT(agent, SpiceVdagentSaved, 1, vmstate_vdagent_once,
                        SpiceVdagentState),
+        VMSTATE_UINT8(clipboard, SpiceVdagentSaved),
         VMSTATE_UINT32(num_clients, SpiceVdagentSaved),
         VMSTATE_UINT32(num_xfers, SpiceVdagentSaved),
         VMSTATE_UINT32(num_statuses, SpiceVdagentSaved),

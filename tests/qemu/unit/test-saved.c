@@ -1,0 +1,848 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The state of devices through QEMU's own save and load code.
+ *
+ * States come from machines that took random steps, so queues, half-received
+ * and half-sent messages, tokens and questions of every kind occur.  What is
+ * saved is loaded, taken over by another machine and saved again: the two
+ * streams must be equal.  That the descriptions leave no field out is seen from
+ * their offsets: what they do not cover must be padding.
+ *
+ * Streams are then damaged, at random and on purpose: a load fails, and then it
+ * names a field, or what comes of it is judged by the machine that is to take
+ * it over.  Streams that an earlier version saved must load for ever; they lie
+ * in saved/.
+ */
+#include "qemu/osdep.h"
+#include <spice/enums.h>
+#include "io/channel-buffer.h"
+#include "migration/qemu-file-types.h"
+#include "migration/vmstate.h"
+#include "monitor/monitor.h"
+#include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "qemu/module.h"
+#include "../migration/qemu-file.h"
+#include "chardev/spiceflow/vdagent.h"
+#include "saved.h"
+
+#define WALKS           (g_test_slow() ? 3000 : 60)
+#define STEPS           400
+#define DAMAGES         (g_test_slow() ? 40000 : 800)
+#define QUEUE           (64 * 1024)
+
+/*
+ * Errors that QEMU reports instead of returning
+ */
+
+static GString *reported;
+
+int error_vprintf(const char *fmt, va_list ap)
+{
+    size_t before = reported->len;
+
+    g_string_append_vprintf(reported, fmt, ap);
+    return reported->len - before;
+}
+
+int error_vprintf_unless_qmp(const char *fmt, va_list ap)
+{
+    return error_vprintf(fmt, ap);
+}
+
+/*
+ * Streams
+ */
+
+static GByteArray *stream_save(SFSaved *saved)
+{
+    QIOChannelBuffer *ioc = qio_channel_buffer_new(4096);
+    QEMUFile *f = qemu_file_new_output(QIO_CHANNEL(ioc));
+    GByteArray *stream = g_byte_array_new();
+
+    saved->data_max = INT32_MAX;
+#if QEMU_VERSION_MAJOR > 10 || QEMU_VERSION_MINOR >= 2
+    g_assert(vmstate_save_state(f, &sf_vmstate_saved, saved, NULL,
+                                &error_abort) == 0);
+#else
+    g_assert(vmstate_save_state(f, &sf_vmstate_saved, saved, NULL) == 0);
+#endif
+    /* The load looks whether a subsection follows. */
+    qemu_put_byte(f, 0);
+    g_assert(qemu_fflush(f) == 0);
+    g_byte_array_append(stream, ioc->data, ioc->usage);
+    qemu_fclose(f);
+    object_unref(OBJECT(ioc));
+    return stream;
+}
+
+/* On failure the reason is in reported. */
+static bool stream_load(SFSaved *saved, const uint8_t *data, size_t len)
+{
+    QIOChannelBuffer *ioc = qio_channel_buffer_new(len);
+    QEMUFile *f;
+    int ret;
+
+    memcpy(ioc->data, data, len);
+    ioc->usage = len;
+    f = qemu_file_new_input(QIO_CHANNEL(ioc));
+    g_string_truncate(reported, 0);
+    saved->data_max = SF_SAVED_DATA_MIN;
+#if QEMU_VERSION_MAJOR > 10 || QEMU_VERSION_MINOR >= 2
+    Error *err = NULL;
+
+    ret = vmstate_load_state(f, &sf_vmstate_saved, saved, 1, &err);
+    if (ret < 0) {
+        g_string_append(reported, error_get_pretty(err));
+        error_free(err);
+    }
+#else
+    ret = vmstate_load_state(f, &sf_vmstate_saved, saved, 1);
+#endif
+    qemu_fclose(f);
+    object_unref(OBJECT(ioc));
+    return ret == 0;
+}
+
+/*
+ * A device: what there is of it without QEMU
+ */
+
+typedef struct Device {
+    GRand *rand;
+    uint8_t type;
+    SpiceFlow *flow;
+    SpiceVdagent *agent;
+    SpiceFlowUsbredir *guard;
+    SpiceFlowVsc *parser;
+    GQueue kept;                /* messages in flight */
+} Device;
+
+typedef struct Client {
+    Device *device;
+    uint32_t id;
+    SpiceFlowClient *flow;
+    SpiceVdagentClient *vdagent;
+    bool begun;
+    uint32_t left;              /* of its message to the guest */
+} Client;
+
+#define CLIENTS         3
+static Client clients[CLIENTS];
+
+static ssize_t on_write(void *opaque, const uint8_t *data, size_t len)
+{
+    Device *device = opaque;
+
+    return g_rand_int_range(device->rand, 0, 3) ?
+           g_rand_int_range(device->rand, 0, len + 1) : 0;
+}
+
+static bool on_send(void *opaque, SpiceFlowMessage *msg)
+{
+    Client *client = opaque;
+
+    if (g_rand_boolean(client->device->rand)) {
+        return true;
+    }
+    g_queue_push_tail(&client->device->kept, spice_flow_message_keep(msg));
+    return false;
+}
+
+static void on_give_tokens(void *opaque, uint32_t n)
+{
+}
+
+static void on_remove(void *opaque, SpiceFlowReason reason)
+{
+}
+
+static const SpiceFlowOps flow_ops = {
+    .write = on_write,
+    .send = on_send,
+    .give_tokens = on_give_tokens,
+    .remove = on_remove,
+};
+
+static const SpiceVdagentOps vdagent_ops;
+
+static SpiceFlowParams flow_params(uint8_t type)
+{
+    bool agent = type == SPICE_CHANNEL_MAIN;
+    bool framed = agent || type == SPICE_CHANNEL_SMARTCARD;
+
+    return (SpiceFlowParams) {
+        .framing = framed ? SPICE_FLOW_FRAMED : SPICE_FLOW_RAW,
+        .self_tokens = agent ? 4 : 0,
+        .max_clients = agent ? CLIENTS : 1,
+        .max_message = agent ? SPICE_VDAGENT_BUFFER_MAX : 64 * 1024,
+        .stall_timeout = 30000,
+    };
+}
+
+static void device_init(Device *device, uint8_t type, GRand *rand)
+{
+    static const SpiceVdagentPolicy policy = {
+        .clipboard = SPICE_VDAGENT_CLIPBOARD_BOTH,
+        .max_to_guest = UINT32_MAX,
+        .max_to_client = UINT32_MAX,
+        .file_transfer = true,
+    };
+    SpiceFlowParams params = flow_params(type);
+
+    *device = (Device) { .rand = rand, .type = type };
+    device->flow = spice_flow_new(&flow_ops, device, &params);
+    if (type == SPICE_CHANNEL_MAIN) {
+        device->agent = spice_vdagent_new(&policy, &vdagent_ops, NULL);
+    } else if (type == SPICE_CHANNEL_SMARTCARD) {
+        device->parser = spice_flow_vsc_new(SPICE_FLOW_VSC_DEVICE);
+    } else if (type == SPICE_CHANNEL_USBREDIR) {
+        device->guard = spice_flow_usbredir_new();
+    }
+}
+
+static void device_clear(Device *device)
+{
+    spice_flow_close(device->flow);
+    g_queue_clear_full(&device->kept,
+                       (GDestroyNotify)spice_flow_message_unref);
+    spice_vdagent_free(device->agent);
+    spice_flow_vsc_free(device->parser);
+    spice_flow_usbredir_free(device->guard);
+}
+
+static void device_save(Device *device, SFSaved *saved)
+{
+    *saved = (SFSaved) {
+        .type = device->type,
+        .guest_open = true,
+        .host_open = device->type == SPICE_CHANNEL_MAIN,
+    };
+    spice_flow_save(device->flow, &saved->flow, 5000);
+    if (device->agent) {
+        saved->agent.num_clients = 1;
+        saved->agent.clients = g_new0(SFSavedAgentClient, 1);
+        saved->agent.clients[0] = (SFSavedAgentClient) { 11, 12, 13 };
+        spice_vdagent_save(device->agent, &saved->agent.vdagent);
+    } else if (device->parser) {
+        saved->card.added = true;
+        saved->card.stale_answers = 14;
+        saved->card.commands = 15;
+        spice_flow_vsc_save(device->parser, &saved->card.parser);
+    } else {
+        saved->vmc.pending_size = 5;
+        saved->vmc.pending = g_memdup2("hello", 5);
+        if (device->guard) {
+            spice_flow_usbredir_save(device->guard, &saved->vmc.guard);
+        }
+    }
+}
+
+/* Whether the machines take it; if not, they say why. */
+static bool device_restore(Device *device, const SFSaved *saved)
+{
+    char *why = NULL;
+    bool ok = saved->type == device->type;
+
+    if (!ok) {
+        return false;
+    }
+    ok = spice_flow_restore(device->flow, &saved->flow, 6000, &why);
+    if (ok && device->agent) {
+        ok = spice_vdagent_restore(device->agent, &saved->agent.vdagent, &why);
+    }
+    if (ok && device->parser) {
+        ok = spice_flow_vsc_restore(device->parser, &saved->card.parser, &why);
+    }
+    if (ok && device->guard) {
+        ok = spice_flow_usbredir_restore(device->guard, &saved->vmc.guard,
+                                         &why);
+    }
+    g_assert(ok == !why);
+    g_assert(ok || *why);
+    g_free(why);
+    return ok;
+}
+
+/*
+ * Random steps
+ */
+
+static uint32_t upto(Device *device, uint32_t n)
+{
+    return g_rand_int_range(device->rand, 0, n);
+}
+
+static void random_bytes(Device *device, uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        p[i] = g_rand_int(device->rand);
+    }
+}
+
+static void client_join(Device *device, Client *client)
+{
+    SpiceFlowClientParams params = {
+        .id = client->id,
+        .flow_control = device->agent != NULL,
+        .window = 20,
+        .interval = 10,
+        .send_tokens = upto(device, 10),
+        .to_guest_bytes = QUEUE,
+        .to_guest_messages = 64,
+        .to_client_bytes = 2 * QUEUE,
+        .to_client_messages = 64,
+    };
+
+    client->flow = spice_flow_client_add(device->flow, &params, client);
+    if (device->agent) {
+        client->vdagent = spice_vdagent_client_add(device->agent, client->id);
+        spice_vdagent_client_start(client->vdagent);
+    }
+}
+
+static void client_leave(Device *device, Client *client)
+{
+    bool torn = spice_flow_client_remove(client->flow);
+    SpiceVdagentNotice notice;
+
+    if (device->agent) {
+        spice_vdagent_client_remove(client->vdagent, torn);
+        if (spice_vdagent_take_disconnect(device->agent, &notice)) {
+            SpiceFlowBuffer buffer = { .data = notice.data,
+                                       .len = notice.len };
+
+            spice_flow_server_write_unpaid(device->flow, &buffer);
+        }
+    }
+    *client = (Client) { .device = device, .id = client->id };
+}
+
+static void agent_speaks(Device *device, Client *client)
+{
+    uint8_t data[2048];
+    SpiceFlowBuffer buffer;
+    size_t n;
+
+    if (!client->begun) {
+        client->begun = spice_flow_client_begin(client->flow);
+        if (!client->begun || upto(device, 3) == 0) {
+            return;
+        }
+    }
+    client->begun = false;
+    random_bytes(device, data, sizeof(data));
+    if (client->left) {
+        n = MIN(client->left, sizeof(data));
+        client->left -= n;
+    } else {
+        client->left = upto(device, 5000);
+        stl_le_p(data, 1);
+        stl_le_p(data + 4, 1 + upto(device, 16));
+        stl_le_p(data + 16, client->left);
+        n = MIN(client->left + 20, sizeof(data));
+        client->left -= n - 20;
+    }
+    switch (spice_vdagent_client_piece(client->vdagent, data, n, &buffer)) {
+    case SPICE_VDAGENT_PASS:
+        spice_flow_client_write(client->flow, &buffer);
+        break;
+    case SPICE_VDAGENT_DISCARD:
+        spice_flow_client_cancel(client->flow);
+        break;
+    case SPICE_VDAGENT_ERROR:
+        spice_flow_client_cancel(client->flow);
+        client_leave(device, client);
+        break;
+    }
+}
+
+static void client_speaks(Device *device, Client *client)
+{
+    g_autofree uint8_t *data = NULL;
+    SpiceFlowBuffer buffer;
+    size_t n;
+
+    if (device->agent) {
+        agent_speaks(device, client);
+        return;
+    }
+    n = MIN(spice_flow_client_room(client->flow), upto(device, 4000));
+    data = g_malloc(n + 1);
+    random_bytes(device, data, n);
+    buffer = (SpiceFlowBuffer) { .data = data, .len = n };
+    if (n) {
+        spice_flow_client_write(client->flow, &buffer);
+    }
+}
+
+static void guest_speaks(Device *device)
+{
+    uint8_t data[3000];
+    size_t n = 1 + upto(device, sizeof(data));
+    SpiceVdagentPiece piece;
+    SpiceFlowVscMessage message;
+    size_t used;
+
+    random_bytes(device, data, sizeof(data));
+    if (device->agent) {
+        if (!spice_vdagent_guest_error(device->agent)) {
+            stl_le_p(data, 1 + upto(device, 2));
+            stl_le_p(data + 4, n);
+            stl_le_p(data + 8, 1);
+            stl_le_p(data + 12, 1 + upto(device, 16));
+            stl_le_p(data + 24, upto(device, 4000));
+            spice_vdagent_feed(device->agent, data, n);
+        }
+        while (spice_vdagent_piece(device->agent, &piece) &&
+               spice_flow_may_send(device->flow, piece.len)) {
+            spice_flow_send(device->flow, piece.data, piece.len);
+            spice_vdagent_piece_done(device->agent);
+        }
+    } else if (device->parser) {
+        stl_be_p(data + 8, upto(device, 5000));
+        spice_flow_vsc_feed(device->parser, data, n, &used, &message);
+        if (spice_flow_may_send(device->flow, n)) {
+            spice_flow_send(device->flow, data, n);
+        }
+    } else {
+        spice_flow_send_stream(device->flow, data, n);
+    }
+}
+
+static void step(Device *device)
+{
+    Client *client = &clients[upto(device, device->agent ? CLIENTS : 1)];
+
+    switch (upto(device, 12)) {
+    case 0:
+        if (spice_flow_running(device->flow)) {
+            spice_flow_stop(device->flow, 4000);
+        } else {
+            spice_flow_start(device->flow, 4000);
+        }
+        break;
+    case 1:
+        if (!client->flow) {
+            client_join(device, client);
+        } else if (upto(device, 6) == 0) {
+            client_leave(device, client);
+        }
+        break;
+    case 2:
+    case 3:
+        guest_speaks(device);
+        break;
+    case 4:
+        spice_flow_guest_ready(device->flow);
+        break;
+    case 5:
+        if (client->flow && device->agent) {
+            spice_flow_client_tokens_add(client->flow, upto(device, 5));
+        }
+        break;
+    case 6:
+        if (client->flow) {
+            spice_flow_client_sent(client->flow);
+        }
+        break;
+    default:
+        if (client->flow) {
+            client_speaks(device, client);
+        }
+    }
+}
+
+static void walk(Device *device, uint8_t type, GRand *rand)
+{
+    uint32_t steps;
+
+    device_init(device, type, rand);
+    for (int i = 0; i < CLIENTS; i++) {
+        clients[i] = (Client) { .device = device, .id = 100 + i };
+    }
+    spice_flow_start(device->flow, 4000);
+    steps = upto(device, STEPS);
+    for (uint32_t i = 0; i < steps; i++) {
+        step(device);
+    }
+    spice_flow_stop(device->flow, 4500);
+    g_assert_null(spice_flow_check(device->flow));
+}
+
+/*
+ * Tests
+ */
+
+static const uint8_t types[] = {
+    SPICE_CHANNEL_MAIN, SPICE_CHANNEL_PORT, SPICE_CHANNEL_USBREDIR,
+    SPICE_CHANNEL_SMARTCARD,
+};
+
+static void round_trip(uint8_t type, GRand *rand)
+{
+    g_autoptr(GByteArray) first = NULL;
+    g_autoptr(GByteArray) again = NULL;
+    g_autoptr(GByteArray) second = NULL;
+    SFSaved saved, loaded = { 0 };
+    Device device, other;
+
+    walk(&device, type, rand);
+    device_save(&device, &saved);
+    first = stream_save(&saved);
+    sf_saved_clear(&saved);
+
+    /* saving consumes nothing */
+    device_save(&device, &saved);
+    again = stream_save(&saved);
+    sf_saved_clear(&saved);
+    g_assert_cmpmem(first->data, first->len, again->data, again->len);
+
+    g_assert(stream_load(&loaded, first->data, first->len));
+    device_init(&other, type, rand);
+    g_assert(device_restore(&other, &loaded));
+    g_assert_null(spice_flow_check(other.flow));
+    device_save(&other, &saved);
+    /* time goes on in between, but stands still for who is stopped */
+    saved.flow.turn_waited = loaded.flow.turn_waited;
+    for (uint32_t i = 0; i < saved.flow.num_clients; i++) {
+        saved.flow.clients[i].waited = loaded.flow.clients[i].waited;
+    }
+    second = stream_save(&saved);
+    g_assert_cmpmem(first->data, first->len, second->data, second->len);
+    sf_saved_clear(&saved);
+    sf_saved_clear(&loaded);
+    device_clear(&other);
+    device_clear(&device);
+}
+
+static void test_round_trip(void)
+{
+    g_autoptr(GRand) rand = g_rand_new_with_seed(1);
+
+    for (int i = 0; i < WALKS; i++) {
+        for (size_t t = 0; t < ARRAY_SIZE(types); t++) {
+            round_trip(types[t], rand);
+        }
+    }
+}
+
+/* What is loaded is taken over or refused, and what is taken over works. */
+static void load_and_run(GByteArray *stream, uint8_t type, GRand *rand,
+                         unsigned *taken, unsigned *refused, unsigned *failed)
+{
+    SFSaved loaded = { 0 };
+    Device device;
+
+    if (!stream_load(&loaded, stream->data, stream->len)) {
+        (*failed)++;
+        sf_saved_clear(&loaded);
+        return;
+    }
+    device_init(&device, type, rand);
+    if (!device_restore(&device, &loaded)) {
+        (*refused)++;
+    } else {
+        (*taken)++;
+        spice_flow_start(device.flow, 7000);
+        for (uint32_t i = 0; i < loaded.flow.num_clients; i++) {
+            spice_flow_client_remove(spice_flow_client_find(
+                device.flow, loaded.flow.clients[i].params.id));
+        }
+        for (int i = 0; i < 50; i++) {
+            spice_flow_guest_ready(device.flow);
+        }
+        spice_flow_stop(device.flow, 8000);
+    }
+    sf_saved_clear(&loaded);
+    device_clear(&device);
+}
+
+static void test_damage(void)
+{
+    g_autoptr(GRand) rand = g_rand_new_with_seed(2);
+    unsigned taken = 0, refused = 0, failed = 0;
+
+    for (int i = 0; i < DAMAGES; i++) {
+        uint8_t type = types[i % ARRAY_SIZE(types)];
+        g_autoptr(GByteArray) stream = NULL;
+        Device device;
+        SFSaved saved;
+
+        walk(&device, type, rand);
+        device_save(&device, &saved);
+        stream = stream_save(&saved);
+        sf_saved_clear(&saved);
+        device_clear(&device);
+        if (i % 5 == 0) {
+            g_byte_array_set_size(stream, g_rand_int_range(rand, 0,
+                                                           stream->len));
+        } else {
+            /* Mostly near the front, where counts and lengths are. */
+            for (int k = g_rand_int_range(rand, 1, 4); k; k--) {
+                uint32_t n = g_rand_boolean(rand) ? stream->len
+                                                  : MIN(stream->len, 200);
+
+                stream->data[g_rand_int_range(rand, 0, n)] =
+                    g_rand_int(rand);
+            }
+        }
+        load_and_run(stream, type, rand, &taken, &refused, &failed);
+    }
+    g_test_message("%u taken, %u refused, %u failed to load", taken, refused,
+                   failed);
+    g_assert(taken && refused && failed);
+}
+
+/* Streams with one length that can not be: the error names it. */
+static void test_lengths(void)
+{
+    static const struct {
+        uint8_t type;
+        const char *name;
+        size_t offset;
+    } cases[] = {
+        { SPICE_CHANNEL_PORT, "num_clients", 3 + 4 + 4 + 8 + 1 },
+        { SPICE_CHANNEL_PORT, "num_buffers", 3 + 4 + 4 + 8 + 1 + 4 },
+        { SPICE_CHANNEL_PORT, "data_size", 3 + 4 + 4 + 8 + 1 + 8 },
+        { SPICE_CHANNEL_PORT, "pending_size", 3 + 4 + 4 + 8 + 1 + 12 },
+        { SPICE_CHANNEL_USBREDIR, "held_size",
+          3 + 4 + 4 + 8 + 1 + 12 + 4 + 5 + 1 + 1 + 4 + 4 + 4 },
+        { SPICE_CHANNEL_SMARTCARD, "size",
+          3 + 4 + 4 + 8 + 1 + 12 + 1 + 1 + 4 + 4 + 4 },
+        { SPICE_CHANNEL_MAIN, "num_clients",
+          3 + 4 + 4 + 8 + 1 + 12 + 1 },
+    };
+    g_autoptr(GRand) rand = g_rand_new_with_seed(3);
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        static const uint32_t bad[] = { 0x7fffffff, 0x80000000, 0xffffffff,
+                                        65 * 1024 * 1024 };
+
+        for (size_t k = 0; k < ARRAY_SIZE(bad); k++) {
+            g_autoptr(GByteArray) stream = NULL;
+            g_autofree char *name = NULL;
+            SFSaved saved, loaded = { 0 };
+            Device device;
+
+            device_init(&device, cases[i].type, rand);
+            device_save(&device, &saved);
+            stream = stream_save(&saved);
+            sf_saved_clear(&saved);
+            device_clear(&device);
+            stl_be_p(stream->data + cases[i].offset, bad[k]);
+            g_assert(!stream_load(&loaded, stream->data, stream->len));
+            name = g_strdup_printf("/%s", cases[i].name);
+            if (!strstr(reported->str, name)) {
+                g_error("no %s in: %s", name, reported->str);
+            }
+            sf_saved_clear(&loaded);
+        }
+    }
+}
+
+/* Bytes of a struct that no field of its description covers. */
+static size_t not_covered(const VMStateDescription *vmsd, size_t size)
+{
+    g_autofree uint8_t *seen = g_malloc0(size);
+    size_t left = 0;
+
+    for (const VMStateField *field = vmsd->fields; field->name; field++) {
+        size_t n = field->size;
+
+        if (field->flags & VMS_MUST_EXIST) {
+            continue;
+        }
+        if (field->flags & VMS_POINTER) {
+            n = sizeof(void *);
+        } else if (field->flags & VMS_ARRAY) {
+            n *= field->num;
+        }
+        g_assert(field->offset + n <= size);
+        memset(seen + field->offset, 1, n);
+    }
+    for (size_t i = 0; i < size; i++) {
+        left += !seen[i];
+    }
+    return left;
+}
+
+static const VMStateDescription *part(const VMStateDescription *vmsd,
+                                      const char *name)
+{
+    for (const VMStateField *field = vmsd->fields; field->name; field++) {
+        if (field->vmsd && g_str_equal(field->name, name)) {
+            return field->vmsd;
+        }
+    }
+    g_error("%s has no part %s", vmsd->name, name);
+}
+
+/* The number behind each is padding, and for SFSaved what is not carried. */
+static void test_every_field(void)
+{
+    const VMStateDescription *saved = &sf_vmstate_saved;
+    const VMStateDescription *flow = part(saved, "flow");
+    const VMStateDescription *agent = part(saved, "agent");
+    const VMStateDescription *vdagent = part(agent, "vdagent");
+    const VMStateDescription *once = part(vdagent, "agent");
+    const VMStateDescription *vmc = part(saved, "vmc");
+    const VMStateDescription *card = part(saved, "card");
+    const VMStateDescription *client = part(flow, "clients");
+    const struct {
+        const VMStateDescription *vmsd;
+        size_t size;
+        size_t padding;
+    } all[] = {
+        { saved, sizeof(SFSaved), sizeof(uint32_t) + 1 },
+        { flow, sizeof(SpiceFlowSaved), 3 + 4 + 4 },
+        { client, sizeof(SpiceFlowSavedClient), 7 },
+        { part(client, "params"), sizeof(SpiceFlowClientParams), 3 + 12 },
+        { part(flow, "buffers"), sizeof(SpiceFlowSavedBuffer), 0 },
+        { agent, sizeof(SFSavedAgent), 3 },
+        { part(agent, "clients"), sizeof(SFSavedAgentClient), 0 },
+        { vdagent, sizeof(SpiceVdagentSaved), 3 + 4 + 4 },
+        { once, sizeof(SpiceVdagentState), 17 },
+        { part(once, "guest"), sizeof(SpiceVdagentCaps), 2 },
+        { part(once, "selection"), sizeof(SpiceVdagentSelection), 8 },
+        { part(once, "replies"), sizeof(SpiceVdagentQuestions), 3 },
+        { part(vdagent, "clients"), sizeof(SpiceVdagentClientState), 15 },
+        { part(vdagent, "xfers"), sizeof(SpiceVdagentXferState), 0 },
+        { part(vdagent, "statuses"), sizeof(SpiceVdagentStatusState), 0 },
+        { vmc, sizeof(SFSavedVmc), 8 },
+        { part(vmc, "guard"), sizeof(SpiceFlowUsbredirSaved), 3 },
+        { part(part(vmc, "guard"), "stream"),
+          sizeof(SpiceFlowUsbredirSavedStream), 3 },
+        { card, sizeof(SFSavedCard), 2 + 4 },
+        { part(card, "parser"), sizeof(SpiceFlowVscSaved), 0 },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+        size_t n = not_covered(all[i].vmsd, all[i].size);
+
+        if (n != all[i].padding) {
+            g_test_message("%s: %zu bytes are not described, not %zu",
+                           all[i].vmsd->name, n, all[i].padding);
+            g_test_fail();
+        }
+    }
+}
+
+/* How long a save and a load of full queues take at best. */
+static void test_time(void)
+{
+    g_autoptr(GRand) rand = g_rand_new_with_seed(4);
+    SpiceFlowClientParams params = {
+        .id = 1,
+        .to_guest_bytes = 1024 * 1024,
+        .to_guest_messages = 1024,
+        .to_client_bytes = 1024 * 1024,
+        .to_client_messages = 1024,
+    };
+    static uint8_t data[1024];
+    SpiceFlowBuffer buffer = { .data = data, .len = sizeof(data) };
+    SFSaved saved, loaded = { 0 };
+    int64_t begin, save = INT64_MAX, load = INT64_MAX;
+    SpiceFlowClient *client;
+    Device device, other;
+    size_t size = 0;
+
+    device_init(&device, SPICE_CHANNEL_PORT, rand);
+    client = spice_flow_client_add(device.flow, &params, &clients[0]);
+    clients[0].device = &device;
+    for (int i = 0; i < 1024; i++) {
+        g_assert(spice_flow_client_write(client, &buffer));
+    }
+    spice_flow_start(device.flow, 0);
+    for (int i = 0; i < 1024; i++) {
+        spice_flow_send_to(client, data, sizeof(data));
+    }
+    spice_flow_stop(device.flow, 0);
+
+    for (int i = 0; i < 20; i++) {
+        g_autoptr(GByteArray) stream = NULL;
+
+        begin = g_get_monotonic_time();
+        device_save(&device, &saved);
+        stream = stream_save(&saved);
+        save = MIN(save, g_get_monotonic_time() - begin);
+        sf_saved_clear(&saved);
+
+        device_init(&other, SPICE_CHANNEL_PORT, rand);
+        begin = g_get_monotonic_time();
+        g_assert(stream_load(&loaded, stream->data, stream->len));
+        g_assert(device_restore(&other, &loaded));
+        load = MIN(load, g_get_monotonic_time() - begin);
+        size = stream->len;
+        sf_saved_clear(&loaded);
+        device_clear(&other);
+    }
+    g_test_message("stream of %zu bytes: save %" PRId64 " us, load %" PRId64
+                   " us", size, save, load);
+    device_clear(&device);
+}
+
+/*
+ * Streams of earlier versions.  To add one, run the test with
+ * SPICEFLOW_SAVE_STREAMS set to the folder to write them to.
+ */
+static void test_old_streams(void)
+{
+    static const char *const names[] = {
+        "agent", "port", "usbredir", "card",
+    };
+    const char *folder = g_getenv("SPICEFLOW_SAVE_STREAMS");
+
+    for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+        g_autofree char *name = g_strdup_printf("v1-%s", names[i]);
+        g_autofree char *path = NULL;
+        g_autofree char *data = NULL;
+        g_autoptr(GRand) rand = g_rand_new_with_seed(40 + i);
+        SFSaved loaded = { 0 };
+        Device device;
+        gsize len;
+
+        if (folder) {
+            g_autoptr(GByteArray) stream = NULL;
+            SFSaved saved;
+
+            path = g_build_filename(folder, name, NULL);
+            walk(&device, types[i], rand);
+            device_save(&device, &saved);
+            while (saved.flow.num_buffers < 2 || saved.flow.num_buffers > 6) {
+                sf_saved_clear(&saved);
+                device_clear(&device);
+                walk(&device, types[i], rand);
+                device_save(&device, &saved);
+            }
+            stream = stream_save(&saved);
+            g_assert(g_file_set_contents(path, (char *)stream->data,
+                                         stream->len, NULL));
+            sf_saved_clear(&saved);
+            device_clear(&device);
+            continue;
+        }
+        path = g_build_filename(SPICEFLOW_SAVED_DIR, name, NULL);
+        g_assert(g_file_get_contents(path, &data, &len, NULL));
+        g_assert(stream_load(&loaded, (uint8_t *)data, len));
+        device_init(&device, types[i], rand);
+        g_assert(device_restore(&device, &loaded));
+        g_assert(loaded.flow.num_buffers > 0);
+        sf_saved_clear(&loaded);
+        device_clear(&device);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    module_call_init(MODULE_INIT_QOM);
+    reported = g_string_new(NULL);
+    g_test_add_func("/spiceflow/saved/every-field", test_every_field);
+    g_test_add_func("/spiceflow/saved/round-trip", test_round_trip);
+    g_test_add_func("/spiceflow/saved/lengths", test_lengths);
+    g_test_add_func("/spiceflow/saved/damage", test_damage);
+    g_test_add_func("/spiceflow/saved/old-streams", test_old_streams);
+    g_test_add_func("/spiceflow/saved/time", test_time);
+    return g_test_run();
+}
