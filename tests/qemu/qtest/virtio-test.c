@@ -151,8 +151,7 @@ static void guest_end(Guest *g)
     spice_test_server_clear(&g->server);
 }
 
-/* Take bytes through buffers of the given sizes, the last one again and again.
- */
+/* Take bytes through buffers of these sizes, the last one again and again. */
 static void guest_take(Guest *g, uint8_t *data, size_t len,
                        const uint32_t *sizes, unsigned num_sizes)
 {
