@@ -13,7 +13,9 @@
  * as an agent does with its virtio port, and closes it by hanging up.  Bytes
  * wait in the bridge when the other side does not take them, and only one
  * read's worth of them, so that back pressure passes.  With `blocked` the
- * guest's side takes nothing.
+ * guest's side takes nothing.  With `plugged` false it is as a device that was
+ * unplugged: the chardev under test may be removed, and another one of its name
+ * be there when it is true again.
  */
 #include "qemu/osdep.h"
 #include "chardev/char-fe.h"
@@ -48,6 +50,7 @@ struct SpiceFlowBridge {
     BridgeSide far;
     uint32_t can_read_size;
     bool blocked;
+    char *unplugged;            /* the label of the device under test */
     bool opened;                /* the device under test told us so */
     uint32_t opens;
     uint32_t closes;
@@ -150,6 +153,13 @@ static void bridge_far_event(void *opaque, QEMUChrEvent event)
     }
 }
 
+static void bridge_listen(SpiceFlowBridge *bridge)
+{
+    qemu_chr_fe_set_handlers(&bridge->dut.chr, bridge_can_read, bridge_read,
+                             bridge_dut_event, NULL, &bridge->dut, NULL,
+                             false);
+}
+
 static void bridge_realize(DeviceState *dev, Error **errp)
 {
     SpiceFlowBridge *bridge = SPICEFLOW_BRIDGE(dev);
@@ -159,9 +169,7 @@ static void bridge_realize(DeviceState *dev, Error **errp)
         error_setg(errp, "spiceflow-bridge: chardev and far must be given");
         return;
     }
-    qemu_chr_fe_set_handlers(&bridge->dut.chr, bridge_can_read, bridge_read,
-                             bridge_dut_event, NULL, &bridge->dut, NULL,
-                             false);
+    bridge_listen(bridge);
     qemu_chr_fe_set_handlers(&bridge->far.chr, bridge_can_read, bridge_read,
                              bridge_far_event, NULL, &bridge->far, NULL, true);
 }
@@ -174,6 +182,7 @@ static void bridge_unrealize(DeviceState *dev)
     bridge_forget(&bridge->far);
     qemu_chr_fe_deinit(&bridge->dut.chr, false);
     qemu_chr_fe_deinit(&bridge->far.chr, false);
+    g_clear_pointer(&bridge->unplugged, g_free);
 }
 
 static bool bridge_get_opened(Object *obj, Error **errp)
@@ -193,6 +202,45 @@ static void bridge_set_blocked(Object *obj, bool value, Error **errp)
     bridge->blocked = value;
     if (!value && DEVICE(obj)->realized) {
         qemu_chr_fe_accept_input(&bridge->dut.chr);
+    }
+}
+
+static bool bridge_get_plugged(Object *obj, Error **errp)
+{
+    return !SPICEFLOW_BRIDGE(obj)->unplugged;
+}
+
+static void bridge_plug(SpiceFlowBridge *bridge, Error **errp)
+{
+    Chardev *chr = qemu_chr_find(bridge->unplugged);
+
+    if (!chr) {
+        error_setg(errp, "spiceflow-bridge: there is no chardev '%s'",
+                   bridge->unplugged);
+        return;
+    }
+    if (!qemu_chr_fe_init(&bridge->dut.chr, chr, errp)) {
+        return;
+    }
+    g_clear_pointer(&bridge->unplugged, g_free);
+    bridge_listen(bridge);
+}
+
+static void bridge_set_plugged(Object *obj, bool value, Error **errp)
+{
+    SpiceFlowBridge *bridge = SPICEFLOW_BRIDGE(obj);
+
+    if (!DEVICE(obj)->realized) {
+        error_setg(errp, "spiceflow-bridge: plugged is for a running device");
+    } else if (value && bridge->unplugged) {
+        bridge_plug(bridge, errp);
+    } else if (!value && !bridge->unplugged) {
+        bridge->unplugged = g_strdup(
+            qemu_chr_fe_get_driver(&bridge->dut.chr)->label);
+        bridge_forget(&bridge->dut);
+        bridge_forget(&bridge->far);
+        qemu_chr_fe_deinit(&bridge->dut.chr, false);
+        bridge->opened = false;
     }
 }
 
@@ -229,6 +277,8 @@ static void bridge_class_init(ObjectClass *klass, TestClassData *data)
     object_class_property_add_bool(klass, "opened", bridge_get_opened, NULL);
     object_class_property_add_bool(klass, "blocked", bridge_get_blocked,
                                    bridge_set_blocked);
+    object_class_property_add_bool(klass, "plugged", bridge_get_plugged,
+                                   bridge_set_plugged);
 }
 
 static const TypeInfo bridge_info = {
