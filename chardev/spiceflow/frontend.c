@@ -107,7 +107,10 @@ void sf_frontend_resume(SFFrontend *frontend, bool open)
 
 void sf_frontend_lost(SFFrontend *frontend, bool open)
 {
-    frontend->open |= open;
+    if (open && !frontend->open) {
+        frontend->open = true;
+        qemu_chr_be_event(frontend->chr, CHR_EVENT_OPENED);
+    }
     frontend->reopen = true;
 }
 

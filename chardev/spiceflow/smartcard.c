@@ -200,8 +200,13 @@ static void reader_detach(SFReader *reader)
 
 static void card_disconnect(SFCardClient *card)
 {
+    SFChannel *channel = g_steal_pointer(&card->channel);
     SFCards *cards = card->cards;
 
+    /* Closing the channel comes back here. */
+    if (!channel) {
+        return;
+    }
     for (unsigned i = 0; i < MAX_READERS; i++) {
         if (cards->reader[i] && cards->reader[i]->owner == card) {
             reader_detach(cards->reader[i]);
@@ -214,8 +219,8 @@ static void card_disconnect(SFCardClient *card)
         g_free(sent);
     }
     QTAILQ_REMOVE(&cards->clients, card, next);
-    sf_channel_close(card->channel, "the device lets it go");
-    sf_channel_unref(card->channel);
+    sf_channel_close(channel, "the device lets it go");
+    sf_channel_unref(channel);
     g_free(card);
 }
 
@@ -676,7 +681,12 @@ static void card_rewind(SFDevice *device)
 
     /* Its reader and card are gone, and no message says so. */
     if (reader->owner) {
+        SFClient *client = reader->owner->client;
+
         sf_channel_close(reader->owner->channel, "the guest was replaced");
+        sf_main_channel_add(client, (SpiceFlowChannelId) {
+            reader->cards->endpoint.type, reader->cards->endpoint.id
+        });
     }
     spice_flow_reset(device->flow);
     spice_flow_vsc_reset(reader->from_device);

@@ -462,10 +462,15 @@ static void vmc_rewind(SFDevice *device)
 {
     SFVmc *vmc = device->priv;
 
-    /* A client of usb-redir greets once; it has to come again. */
+    /* A client of usb-redir greets once: it has to open the channel again. */
     if (vmc->guard) {
         if (vmc->channel) {
+            SFClient *owner = vmc->owner;
+
             sf_channel_close(vmc->channel, "the guest was replaced");
+            sf_main_channel_add(owner, (SpiceFlowChannelId) {
+                device->endpoint.type, device->endpoint.id
+            });
         }
         sf_frontend_renew(&device->frontend);
     } else if (vmc->channel) {

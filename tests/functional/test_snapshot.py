@@ -12,6 +12,9 @@ import time
 from lib import migration, spiceclient as sc
 from lib.process import wait_until
 from lib.rig import PORT, chardev_args, port_args, server_args
+from test_usb import Usb, make_image
+
+MIB = 1 << 20
 
 AGENT = "com.redhat.spice.0"
 # VD_AGENT_CLIENT_DISCONNECTED as the server's own chunk
@@ -249,4 +252,154 @@ class TestSnapshot:
         self.guest.forget(hold)
         self.qemu.command("cont")
         self.echo(port)
+        session.close()
+
+
+class TestUsb:
+    """A drive that a client has plugged in, and snapshots."""
+
+    def setup(self, rig):
+        self.rig = rig
+        self.usb = Usb(rig, "qemu-xhci", more=migration.disk(
+            rig.path("disk")))
+        self.guest = self.usb.guest
+        self.qemu = self.guest.qemu
+        self.image = rig.path("cd.img")
+        self.sha256 = make_image(self.image, 4 * MIB)
+
+    def works(self):
+        """Another drive, in another client."""
+        client = self.usb.client()
+        self.usb.plug(client, self.image)
+        self.usb.wait_drive()
+        assert self.usb.digest() == self.sha256
+        client.quit()
+        self.usb.wait_no_drive()
+
+    def test_under_its_client(self):
+        """The device of then leaves, and comes when the client plugs it in
+        again."""
+        client = self.usb.client()
+        self.usb.plug(client, self.image)
+        self.usb.wait_drive()
+        assert self.usb.digest() == self.sha256
+        migration.savevm(self.qemu, "a")
+        self.guest.poll()
+        migration.loadvm(self.qemu, "a")
+        client.expect(r"^channel-event usbredir 0 closed")
+        client.expect(r"^channel-event usbredir 0 opened")
+        self.usb.wait_no_drive()
+        other = self.rig.path("other.img")
+        sha256 = make_image(other, 2 * MIB)
+        self.usb.plug(client, other)
+        self.usb.wait_drive()
+        assert self.usb.digest() == sha256
+        client.quit()
+        self.usb.wait_no_drive()
+        self.works()
+
+    def test_without_clients(self):
+        """It is loaded when nobody is there: the device of then leaves."""
+        migration.loadvm(self.qemu, "a")
+        self.usb.wait_no_drive()
+        self.works()
+
+    def test_in_the_middle_of_a_packet(self):
+        """A client has sent a part of a packet when the snapshot is loaded."""
+        migration.savevm(self.qemu, "b")
+        session = self.rig.raw()
+        session.attach()
+        channel = session.open(sc.USBREDIR, 0)
+        hello = struct.pack("<III", 0, 68, 0) + b"test".ljust(64, b"\0") + \
+            struct.pack("<I", 0)
+        channel.send_data(hello)
+        # a connect of a device, without its last bytes
+        channel.send_data(struct.pack("<III", 1, 10, 0) + bytes(4))
+        channel.receive_data(80)
+        migration.loadvm(self.qemu, "b")
+        channel.wait_closed()
+        session.close()
+        self.works()
+
+
+class TestCard:
+    """A smart card's reader, and snapshots: no guest looks at it."""
+
+    def setup(self, rig):
+        self.rig = rig
+        self.qemu = rig.qemu(
+            *server_args(rig.socket), "-device", "piix3-usb-uhci",
+            "-device", "usb-ccid", *chardev_args("card", "smartcard"),
+            "-device", "ccid-card-passthru,chardev=card",
+            *migration.disk(rig.path("disk")))
+
+    def add(self):
+        """A client that adds a reader; the device's answer."""
+        session = self.rig.raw()
+        session.attach()
+        channel = session.open(sc.SMARTCARD, 0)
+        channel.send(sc.MSGC_DATA, struct.pack("<III", 3, 0xffffffff, 5) +
+                     b"card\0")
+        return session, channel
+
+    @staticmethod
+    def answer(channel):
+        """Reader and code of the device's next answer."""
+        kind, reader, size = struct.unpack_from("<III", body := channel.expect(
+            sc.MSG_DATA))
+        assert (kind, size) == (2, 4), body
+        return reader, struct.unpack(">I", body[12:])[0]
+
+    def test_under_its_client(self):
+        """The client of now loses its channel, the reader of then is removed,
+        and the next client's is added."""
+        session, channel = self.add()
+        assert self.answer(channel) == (0, 0)
+        migration.savevm(self.qemu, "a")
+        for _ in range(2):
+            migration.loadvm(self.qemu, "a")
+            channel.wait_closed()
+            session.close()
+            session, channel = self.add()
+            assert self.answer(channel) == (0, 0)
+        session.close()
+
+    def test_stopped(self):
+        """A command that waited for a stopped device is not answered, and
+        nobody waits for the answer."""
+        self.qemu.command("stop")
+        session, channel = self.add()
+        wait_until(lambda: self.qemu.get("/chardevs/card", "flow")
+                   ["to-guest-messages"] == 1, 5, "the command")
+        migration.savevm(self.qemu, "b")
+        migration.loadvm(self.qemu, "b")
+        channel.wait_closed()
+        session.close()
+        self.qemu.command("cont")
+        for _ in range(2):
+            session, channel = self.add()
+            assert self.answer(channel) == (0, 0)
+            session.close()
+            wait_until(lambda: not self.qemu.get("/objects/sf0", "stats")
+                       ["clients"], 5, "the leave")
+
+    def test_leaves_meanwhile(self):
+        """So it is with a client that leaves a stopped VM."""
+        self.qemu.command("stop")
+        session, channel = self.add()
+        wait_until(lambda: self.qemu.get("/chardevs/card", "flow")
+                   ["to-guest-messages"] == 1, 5, "the command")
+        session.close()
+        wait_until(lambda: not self.qemu.get("/objects/sf0", "stats")
+                   ["clients"], 5, "the leave")
+        self.qemu.command("cont")
+        session, channel = self.add()
+        assert self.answer(channel) == (0, 0)
+        self.qemu.command("stop")
+        session.close()
+        wait_until(lambda: not self.qemu.get("/objects/sf0", "stats")
+                   ["clients"], 5, "the leave")
+        self.qemu.command("cont")
+        session, channel = self.add()
+        assert self.answer(channel) == (0, 0)
         session.close()

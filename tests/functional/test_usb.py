@@ -32,11 +32,11 @@ def make_image(path, size=IMAGE_SIZE):
 class Usb:
     """A guest with usb-redir devices, and what all tests do with it."""
 
-    def __init__(self, rig, *controllers, clients=1):
+    def __init__(self, rig, *controllers, clients=1, more=()):
         self.rig = rig
         self.guest = rig.guest(
             *server_args(rig.socket, clients=clients),
-            *usb_args(*controllers), env=server_env(clients))
+            *usb_args(*controllers), *more, env=server_env(clients))
         self.qmp = self.guest.qemu.qmp
         # Not a second between finding a device and asking what it is.
         self.guest.run("echo 0 > /sys/module/usb_storage/parameters/delay_use")
