@@ -175,6 +175,7 @@ class TestDevice:
         assert card.add() == (1, DONE)
         for _ in range(12):
             self.qemu.command("device_del", id="card-b")
+            self.qemu.qmp.event("DEVICE_DELETED", device="card-b")
             self.qemu.command("chardev-remove", id="b")
             card.say(vsc.ATR, 1, vsc.AN_ATR)
             assert card.take_answer() == (1, vsc.GENERAL_ERROR)
