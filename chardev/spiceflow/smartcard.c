@@ -130,6 +130,10 @@ static void reader_attach(SFReader *reader, SFCardClient *card)
     SpiceFlowClientParams params =
         sf_device_client_params(reader->device, card->client->id);
 
+    /* Room for what one read may still bring: see card_room(). */
+    params.to_guest_bytes += 2 * SPICE_FLOW_VSC_MAX_SIZE;
+    params.to_guest_messages +=
+        2 * SPICE_FLOW_VSC_MAX_SIZE / SPICE_FLOW_VSC_HEADER_SIZE;
     reader->owner = card;
     reader->commands = 0;
     reader->flow_client = spice_flow_client_add(reader->device->flow, &params,
@@ -302,20 +306,30 @@ static void card_reader_message(SFCardClient *card,
 static void card_vsc_message(SFCardClient *card,
                              const SpiceFlowVscMessage *message)
 {
+    uint32_t code;
+
     switch (message->type) {
     case SPICE_FLOW_VSC_READER_ADD:
         card_reader_add(card, message);
         break;
-    case SPICE_FLOW_VSC_READER_REMOVE:
     case SPICE_FLOW_VSC_ERROR:
+        if (!spice_flow_vsc_get_error(message, &code)) {
+            sf_channel_fail(card->channel, "an error without a code");
+            break;
+        }
+        /* fall through */
+    case SPICE_FLOW_VSC_READER_REMOVE:
     case SPICE_FLOW_VSC_ATR:
     case SPICE_FLOW_VSC_CARD_REMOVE:
     case SPICE_FLOW_VSC_APDU:
-    case SPICE_FLOW_VSC_FLUSH_COMPLETE:
         card_reader_message(card, message);
         break;
     default:
-        /* Init says nothing the device needs; others are not known. */
+        /*
+         * Init says nothing the device needs, and it would write behind its
+         * buffer.  Others it does not know; it would answer them with an
+         * error, which no command of the client has asked for.
+         */
         trace_spiceflow_card_ignore(card->client->id, message->type,
                                     message->length);
         break;
@@ -366,7 +380,11 @@ static void card_sent(void *opaque)
     }
 }
 
-/* What waits for the devices bounds what is read from the client. */
+/*
+ * What waits for the devices bounds what is read from the client.  A message
+ * can not be given back, so the largest one must have room behind all that is
+ * read.
+ */
 static size_t card_room(void *opaque)
 {
     SFCardClient *card = opaque;
@@ -381,7 +399,7 @@ static size_t card_room(void *opaque)
             room = MIN(room, r);
         }
     }
-    return room;
+    return room > SPICE_FLOW_VSC_MAX_SIZE ? room - SPICE_FLOW_VSC_MAX_SIZE : 0;
 }
 
 static void card_closed(void *opaque)

@@ -15,7 +15,8 @@
  * usbredir is watched over: usb-redir aborts QEMU on packets that it can not
  * parse, so only packets whose headers are right are let through, and a client
  * that sends others loses its channel.  Before the guest has said hello a
- * client's packets can not be judged: they wait, and nothing more is read.
+ * client's packets can not be judged, and some not while usb-redir has more to
+ * say than was taken: they wait, and nothing more is read.
  *
  * LZ4 is used both ways as the capability says, never on UNIX sockets.  A
  * compressed message may unpack to more than there is room for now; the rest
@@ -351,22 +352,33 @@ static void vmc_flow_remove(void *opaque, SpiceFlowReason reason)
     sf_channel_fail(vmc->channel, spice_flow_reason_name(reason));
 }
 
+/*
+ * usb-redir is trusted; the guard follows it to know what the client may
+ * answer.  What was not taken stays in usb-redir, unseen.
+ */
+static void vmc_follow(SFVmc *vmc, const uint8_t *buf, size_t len, bool behind)
+{
+    SpiceFlowUsbredirSpans spans;
+    SpiceFlowUsbredirResult result =
+        spice_flow_usbredir_check(vmc->guard, SPICE_FLOW_USBREDIR_TO_CLIENT,
+                                  buf, len, &spans);
+
+    spice_flow_usbredir_set_behind(vmc->guard, behind);
+    if (result == SPICE_FLOW_USBREDIR_BAD && !sf_channel_closed(vmc->channel)) {
+        vmc_refuse(vmc, spice_flow_usbredir_error(vmc->guard));
+    }
+    if (vmc->pending->len) {
+        qemu_bh_schedule(vmc->retry_bh);
+    }
+}
+
 static size_t vmc_write(SFDevice *device, const uint8_t *buf, size_t len)
 {
     SFVmc *vmc = device->priv;
-    SpiceFlowUsbredirSpans spans;
     size_t n = spice_flow_send_stream(device->flow, buf, len);
 
-    /*
-     * usb-redir is trusted; the guard follows it to know what the client may
-     * answer.
-     */
-    if (vmc->guard && vmc->channel && n) {
-        spice_flow_usbredir_check(vmc->guard, SPICE_FLOW_USBREDIR_TO_CLIENT,
-                                  buf, n, &spans);
-        if (vmc->pending->len) {
-            qemu_bh_schedule(vmc->retry_bh);
-        }
+    if (vmc->guard && vmc->channel) {
+        vmc_follow(vmc, buf, n, n < len);
     }
     return n;
 }

@@ -45,12 +45,18 @@
  *     that USB has: usb-redir divides by that size, and counts on room for
  *     two bytes in it
  *
- * Whether what a well-formed packet says makes sense (ids, order of answers,
- * states of endpoints) is not looked at.
+ *   - an answer to a bulk request before the answer to an earlier one of the
+ *     same endpoint, and another description of what has requests open
+ *     (usbredir-order.c)
+ *
+ * Whether what a well-formed packet says makes sense otherwise is not looked
+ * at: usb-redir ignores what it does not expect.
  */
 #include "chardev/spiceflow/usbredir.h"
 
 #include <string.h>
+
+#include "usbredir-order.h"
 
 /* The parser's allowance for headers in a packet's length */
 #define LENGTH_MAX          (SPICE_FLOW_USBREDIR_BULK_MAX + 1024)
@@ -89,10 +95,13 @@ enum {
 enum {
     HELLO = 0,
     DEVICE_CONNECT = 1,
+    DEVICE_DISCONNECT = 2,
     INTERFACE_INFO = 4,
     EP_INFO = 5,
+    CANCEL_DATA_PACKET = 21,
     FILTER_FILTER = 23,
     START_BULK_RECEIVING = 25,
+    STOP_BULK_RECEIVING = 26,
     CONTROL_PACKET = 100,
     BULK_PACKET = 101,
     ISO_PACKET = 102,
@@ -174,13 +183,14 @@ typedef struct Stream {
 
 struct SpiceFlowUsbredir {
     Stream stream[2];
+    Order order;
     bool refused;
     char *error;
 };
 
 typedef enum {
     MORE,                       /* @size bytes of it are needed */
-    WAIT,                       /* for the other side's hello */
+    WAIT,                       /* for what the other side says */
     BAD,
     GOOD,                       /* @size bytes of header, @payload behind */
 } Verdict;
@@ -195,6 +205,7 @@ typedef struct Packet {
     size_t header_size;
     size_t size;
     uint32_t payload;
+    uint64_t id;
     char *error;
 } Packet;
 
@@ -235,6 +246,7 @@ SpiceFlowUsbredir *spice_flow_usbredir_new(void)
 void spice_flow_usbredir_free(SpiceFlowUsbredir *guard)
 {
     if (guard) {
+        order_free(&guard->order);
         g_free(guard->error);
         g_free(guard);
     }
@@ -242,6 +254,7 @@ void spice_flow_usbredir_free(SpiceFlowUsbredir *guard)
 
 void spice_flow_usbredir_reset(SpiceFlowUsbredir *guard)
 {
+    order_free(&guard->order);
     g_free(guard->error);
     memset(guard, 0, sizeof(*guard));
 }
@@ -393,7 +406,7 @@ static Verdict judge_ep_info(Packet *packet, const uint8_t *header)
     return GOOD;
 }
 
-/* The type's header. */
+/* The type's header by itself. */
 static Verdict judge_header(Packet *packet, const uint8_t *header)
 {
     uint8_t in_ep = packet->info->in_ep;
@@ -435,6 +448,48 @@ static Verdict judge_header(Packet *packet, const uint8_t *header)
     }
 }
 
+/* A well-formed packet of the client's, by what usb-redir waits for. */
+static Verdict judge_order(const Order *order, Packet *packet,
+                           const uint8_t *header)
+{
+    OrderVerdict verdict = ORDER_GOOD;
+    uint8_t which = 0;
+
+    switch (packet->type) {
+    case BULK_PACKET:
+        which = header[0];
+        verdict = order_may_answer(order, which, packet->id);
+        break;
+    case INTERFACE_INFO:
+        verdict = order_may_set_interfaces(order, header, &which);
+        break;
+    case EP_INFO:
+        verdict = order_may_set_eps(order, header,
+                                    packet->header_size > EP_INFO_MAX_PACKET,
+                                    &which);
+        break;
+    default:
+        break;
+    }
+    if (verdict == ORDER_UNSEEN) {
+        return WAIT;
+    }
+    if (verdict == ORDER_GOOD) {
+        return GOOD;
+    }
+    switch (packet->type) {
+    case BULK_PACKET:
+        return bad(packet, "endpoint %02x: an earlier request has no answer "
+                   "yet", which);
+    case INTERFACE_INFO:
+        return bad(packet, "interface %u changes while requests are open on "
+                   "it", which);
+    default:
+        return bad(packet, "endpoint %02x changes while requests are open on "
+                   "its interface", which);
+    }
+}
+
 /* Judges the packet that begins with the @len bytes @data. */
 static Verdict packet_judge(const SpiceFlowUsbredir *guard, Packet *packet,
                             const uint8_t *data, size_t len)
@@ -463,15 +518,76 @@ static Verdict packet_judge(const SpiceFlowUsbredir *guard, Packet *packet,
     if (len < packet->size) {
         return MORE;
     }
-    return judge_header(packet, data + packet->head_size);
+    packet->id = get_u32(data + 8);
+    if (packet->head_size == HEAD_64) {
+        packet->id |= (uint64_t)get_u32(data + 12) << 32;
+    }
+    if (judge_header(packet, data + packet->head_size) == BAD) {
+        return BAD;
+    }
+    if (packet->direction == SPICE_FLOW_USBREDIR_TO_CLIENT) {
+        return GOOD;
+    }
+    return judge_order(&guard->order, packet, data + packet->head_size);
 }
 
-/* The header at @data passes. */
-static void packet_begin(Stream *stream, const Packet *packet,
-                         const uint8_t *data)
+/* A packet of the client's passes. */
+static void order_to_guest(Order *order, const Packet *packet,
+                           const uint8_t *header)
+{
+    switch (packet->type) {
+    case DEVICE_DISCONNECT:
+        order_reset(order);
+        break;
+    case INTERFACE_INFO:
+        order_set_interfaces(order, header);
+        break;
+    case EP_INFO:
+        order_set_eps(order, header, packet->header_size > EP_INFO_MAX_PACKET);
+        break;
+    case BULK_PACKET:
+        order_answer(order, header[0], packet->id);
+        break;
+    default:
+        break;
+    }
+}
+
+/* A packet of usb-redir's passes; false when it is one request too many. */
+static bool order_to_client(Order *order, const Packet *packet,
+                            const uint8_t *header)
+{
+    switch (packet->type) {
+    case BULK_PACKET:
+        return order_request(order, header[0], get_u32(header + 4),
+                             packet->id);
+    case CANCEL_DATA_PACKET:
+        order_cancel(order, packet->id);
+        return true;
+    case START_BULK_RECEIVING:
+        order_receiving(order, header[8], true);
+        return true;
+    case STOP_BULK_RECEIVING:
+        order_receiving(order, header[4], false);
+        return true;
+    default:
+        return true;
+    }
+}
+
+/* The header at @data may pass, and does. */
+static Verdict packet_begin(SpiceFlowUsbredir *guard, Stream *stream,
+                            Packet *packet, const uint8_t *data)
 {
     size_t caps = packet->head_size + HELLO_VERSION_SIZE;
 
+    if (packet->direction == SPICE_FLOW_USBREDIR_TO_GUEST) {
+        order_to_guest(&guard->order, packet, data + packet->head_size);
+    } else if (!order_to_client(&guard->order, packet,
+                                data + packet->head_size)) {
+        return bad(packet, "%u requests are without an answer already",
+                   ORDER_MAX);
+    }
     if (packet->type == HELLO) {
         stream->hello = true;
         if (packet->size > caps) {
@@ -480,6 +596,7 @@ static void packet_begin(Stream *stream, const Packet *packet,
     }
     stream->left = packet->payload;
     stream->type = packet->payload ? packet->type : 0;
+    return GOOD;
 }
 
 /*
@@ -518,7 +635,7 @@ static size_t header_hold(Stream *stream, size_t size, const uint8_t *data,
  * Completes the header that is held with the first bytes of @data, @used of
  * them.  When it may begin, what was held before goes out first.
  */
-static Verdict held_judge(const SpiceFlowUsbredir *guard, Stream *stream,
+static Verdict held_judge(SpiceFlowUsbredir *guard, Stream *stream,
                           Packet *packet, const uint8_t *data, size_t len,
                           SpiceFlowUsbredirSpans *spans)
 {
@@ -533,19 +650,25 @@ static Verdict held_judge(const SpiceFlowUsbredir *guard, Stream *stream,
         spans->used += header_hold(stream, packet->size, data + spans->used,
                                    len - spans->used);
     }
+    if (verdict == WAIT) {
+        /* What completed it comes again. */
+        stream->held_len = before;
+        spans->used = 0;
+    } else if (verdict == GOOD) {
+        verdict = packet_begin(guard, stream, packet, stream->held);
+    }
     if (verdict == GOOD) {
         memcpy(stream->out, stream->held, before);
         spans->held = stream->out;
         spans->held_len = before;
         spans->pass = spans->used;
-        packet_begin(stream, packet, stream->held);
         stream->held_len = 0;
     }
     return verdict;
 }
 
 /* Judges, and begins or holds, the header at the bytes not used yet. */
-static Verdict data_judge(const SpiceFlowUsbredir *guard, Stream *stream,
+static Verdict data_judge(SpiceFlowUsbredir *guard, Stream *stream,
                           Packet *packet, const uint8_t *data, size_t len,
                           SpiceFlowUsbredirSpans *spans)
 {
@@ -553,7 +676,9 @@ static Verdict data_judge(const SpiceFlowUsbredir *guard, Stream *stream,
                                    len - spans->used);
 
     if (verdict == GOOD) {
-        packet_begin(stream, packet, data + spans->used);
+        verdict = packet_begin(guard, stream, packet, data + spans->used);
+    }
+    if (verdict == GOOD) {
         spans->used += packet->size;
         spans->pass = spans->used;
     } else if (verdict == MORE) {
@@ -606,6 +731,11 @@ spice_flow_usbredir_check(SpiceFlowUsbredir *guard,
         }
     }
     return SPICE_FLOW_USBREDIR_PASS;
+}
+
+void spice_flow_usbredir_set_behind(SpiceFlowUsbredir *guard, bool behind)
+{
+    guard->order.behind = behind;
 }
 
 const char *spice_flow_usbredir_error(const SpiceFlowUsbredir *guard)
@@ -721,6 +851,7 @@ bool spice_flow_usbredir_restore(SpiceFlowUsbredir *guard,
         }
     }
     spice_flow_usbredir_reset(guard);
+    /* what was open when it was saved is not known: usbredir-order.c */
     memcpy(guard->stream, next->stream, sizeof(guard->stream));
     if (saved->refused) {
         guard->refused = true;

@@ -39,9 +39,9 @@ typedef enum {
 /**
  * SpiceFlowUsbredirResult: what became of the bytes that were checked.
  * @SPICE_FLOW_USBREDIR_PASS: all are used
- * @SPICE_FLOW_USBREDIR_WAIT: those not used can not be judged before the hello
- *   of the other direction: how long an id is depends on both.  Check them
- *   again once spice_flow_usbredir_greeted() says that it has passed.
+ * @SPICE_FLOW_USBREDIR_WAIT: those not used can not be judged before more of
+ *   the other direction was seen: its hello, or what
+ *   spice_flow_usbredir_set_behind() told of.  Check them again after that.
  * @SPICE_FLOW_USBREDIR_BAD: a packet was refused; spice_flow_usbredir_error()
  *   says why.  Nothing passes any more until spice_flow_usbredir_reset().
  */
@@ -86,7 +86,8 @@ typedef struct SpiceFlowUsbredirSavedStream {
 } SpiceFlowUsbredirSavedStream;
 
 /**
- * struct SpiceFlowUsbredirSaved: the complete state of a guard.
+ * struct SpiceFlowUsbredirSaved: the state of a guard, but for the requests
+ * that are open.
  * @refused: 1 when a packet was refused and the guard not reset since
  * @stream: by SpiceFlowUsbredirDirection
  */
@@ -131,6 +132,15 @@ spice_flow_usbredir_check(SpiceFlowUsbredir *guard,
                           SpiceFlowUsbredirDirection direction,
                           const uint8_t *data, size_t len,
                           SpiceFlowUsbredirSpans *spans);
+
+/**
+ * spice_flow_usbredir_set_behind: whether usb-redir holds packets that it
+ * could not write yet.  While it does, packets of the client that only those
+ * can tell right from wrong have to wait.
+ * @guard: the guard
+ * @behind: true while usb-redir's last write was not taken completely
+ */
+void spice_flow_usbredir_set_behind(SpiceFlowUsbredir *guard, bool behind);
 
 /**
  * spice_flow_usbredir_error: why a packet was refused.
