@@ -205,6 +205,10 @@ static inline bool flow_quiet(const SpiceFlow *flow)
 
 static inline void flow_leave(SpiceFlow *flow)
 {
+#ifdef SPICE_FLOW_DEBUG
+    /* Debug builds: the invariants hold whenever the owner has its turn. */
+    g_assert(flow->depth > 1 || !spice_flow_check(flow));
+#endif
     if (flow->depth == 1 && !flow_quiet(flow)) {
         flow_leave_outermost(flow);
     } else {
