@@ -10,7 +10,7 @@
 
 #include "chardev/spiceflow/flow.h"
 
-#define FLOW_PLAY_CLIENTS 6
+#define FLOW_PLAY_CLIENTS 5
 
 typedef enum FlowStepOp {
     STEP_OPEN, STEP_CLOSE, STEP_START, STEP_STOP, STEP_RESET, STEP_TICK,

@@ -381,6 +381,7 @@ int main(int argc, char **argv)
     double took;
     bool good = true;
 
+    setvbuf(stdout, NULL, _IOLBF, 0);
     printf("1..1\n");
     for (;; done++) {
         if (seconds ? g_get_monotonic_time() - begin >=
