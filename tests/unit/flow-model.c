@@ -1097,11 +1097,10 @@ bool flow_model_client_resume(FlowModelClient *c, void *opaque,
     event(m, SPICE_FLOW_EV_CLIENT_RESUME, c, c->in_flight);
     c->in_flight = 0;
     c->away = false;
-    flush(c);
-    if (live(c) && c->due &&
-        (held_messages(c) == 0 || c->due >= c->params.interval)) {
+    if (c->due && (held_messages(c) == 0 || c->due >= c->params.interval)) {
         give(c);
     }
+    flush(c);
     leave(m);
     return true;
 }

@@ -554,7 +554,7 @@ static uint64_t who_add(Side *s, unsigned id, const uint32_t *v)
         .send_tokens = v[2],
         .to_guest_bytes = v[3],
         .to_guest_messages = v[4],
-        .to_client_bytes = v[5],
+        .to_client_bytes = MAX(v[5], 1),
         .to_client_messages = v[6],
     };
     bool there = s->who[id];
@@ -660,7 +660,7 @@ static uint64_t server_write(Side *s, size_t len)
     SpiceFlowBuffer buffer = { .data = bytes };
     uint64_t ret;
 
-    len = CLAMP(len, 1, MAX_LEN);
+    len = CLAMP(len, 1, s->params.max_message);
     buffer.len = len;
     fill(bytes, len, TAG_SERVER, from);
     s->at.put[TAG_SERVER] = (from + len) & 31;
@@ -702,7 +702,7 @@ static uint64_t guest_sends(Side *s, size_t len, bool stream)
     unsigned resets = s->resets;
     size_t n;
 
-    len = CLAMP(len, 1, MAX_LEN);
+    len = CLAMP(len, 1, stream ? MAX_LEN : s->params.max_message);
     fill_up(bytes, len, 0, from);
     s->at.put_all = after = (from + len) & 0x7f;
     s->sends++;
@@ -727,7 +727,7 @@ static void guest_sends_to(Who *w, size_t len)
 {
     uint8_t bytes[MAX_LEN];
 
-    len = CLAMP(len, 1, MAX_LEN);
+    len = CLAMP(len, 1, w->side->params.max_message);
     fill_up(bytes, len, 0x80, w->side->at.put_own[w->id]);
     w->side->at.put_own[w->id] += len;
     CLIENT(w, send_to, bytes, len);
@@ -815,7 +815,7 @@ static void side_open(Side *s, const uint32_t *v)
     s->params = (SpiceFlowParams) {
         .framing = v[0] & 1 ? SPICE_FLOW_RAW : SPICE_FLOW_FRAMED,
         .self_tokens = v[1],
-        .max_message = v[2],
+        .max_message = CLAMP(v[2], 1, MAX_LEN),
         .stall_timeout = v[3],
         .max_clients = v[4],
     };
@@ -1682,6 +1682,123 @@ static bool parse_step(FlowStep *step, char **words)
     return parse_options(step, &w);
 }
 
+static char **split(const char *line)
+{
+    g_autofree char *text = g_strdup(line);
+    char *comment = strchr(text, '#');
+    GPtrArray *words = g_ptr_array_new();
+    char *next = text, *word;
+
+    if (comment) {
+        *comment = 0;
+    }
+    while ((word = strtok_r(next, " \t\n", &next))) {
+        g_ptr_array_add(words, g_strdup(word));
+    }
+    g_ptr_array_add(words, NULL);
+    return (char **)g_ptr_array_free(words, FALSE);
+}
+
+/* Cut "-> N" off.  Returns false when it is there and no number. */
+static bool cut_result(char **words, bool *has, int64_t *want)
+{
+    guint n = g_strv_length(words);
+    char *end;
+
+    *has = n >= 2 && !strcmp(words[n - 2], "->");
+    if (!*has) {
+        return true;
+    }
+    *want = g_ascii_strtoll(words[n - 1], &end, 0);
+    if (*end) {
+        return false;
+    }
+    g_clear_pointer(&words[n - 1], g_free);
+    g_clear_pointer(&words[n - 2], g_free);
+    return true;
+}
+
+bool flow_step_parse(FlowStep *step, const char *line)
+{
+    g_auto(GStrv) words = split(line);
+    bool has;
+    int64_t want;
+
+    return cut_result(words, &has, &want) && parse_step(step, words);
+}
+
+/*
+ * Steps as bytes: the op, who and in which callback, and the values, one byte
+ * each
+ */
+
+static const uint8_t op_values[STEP__MAX] = {
+    [STEP_OPEN] = 5, [STEP_TICK] = 1, [STEP_ADD] = 7, [STEP_RESUME] = 1,
+    [STEP_BODY] = 3, [STEP_WRITE] = 3, [STEP_SERVER] = 1, [STEP_UNPAID] = 1,
+    [STEP_GUEST] = 3, [STEP_TAKES] = 1, [STEP_MAY] = 1, [STEP_SEND] = 1,
+    [STEP_MAYTO] = 1, [STEP_SENDTO] = 1, [STEP_STREAM] = 1, [STEP_STUCK] = 1,
+    [STEP_OUT] = 1, [STEP_GRANT] = 1, [STEP_SET] = 1, [STEP_MOVE] = 1,
+    [STEP_BAD] = 4, [STEP_OWNER] = 1,
+};
+
+static const uint32_t large[] = { 300, 512, 1000, 5000, UINT32_MAX };
+
+#define LARGE_FROM (256 - G_N_ELEMENTS(large))
+
+static uint8_t value_encode(uint32_t value)
+{
+    if (value < LARGE_FROM) {
+        return value;
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(large); i++) {
+        if (value <= large[i]) {
+            return LARGE_FROM + i;
+        }
+    }
+    return 255;
+}
+
+static uint32_t value_decode(uint8_t byte)
+{
+    return byte < LARGE_FROM ? byte : large[byte - LARGE_FROM];
+}
+
+void flow_step_encode(GByteArray *out, const FlowStep *step)
+{
+    uint8_t head[2] = { step->op, (MAX(step->who, 1) - 1) << 4 | step->in };
+
+    g_byte_array_append(out, head, sizeof(head));
+    for (unsigned i = 0; i < op_values[step->op]; i++) {
+        uint8_t byte = step->op == STEP_BAD ? step->v[0] >> (8 * i)
+                                            : value_encode(step->v[i]);
+
+        g_byte_array_append(out, &byte, 1);
+    }
+}
+
+size_t flow_step_decode(FlowStep *step, const uint8_t *data, size_t len)
+{
+    unsigned values;
+
+    if (len < 2) {
+        return 0;
+    }
+    *step = (FlowStep) {
+        .op = data[0] % STEP__MAX,
+        .in = (data[1] & 15) % IN__MAX,
+        .who = 1 + (data[1] >> 4) % FLOW_PLAY_CLIENTS,
+    };
+    values = MIN(op_values[step->op], len - 2);
+    for (unsigned i = 0; i < values; i++) {
+        if (step->op == STEP_BAD) {
+            step->v[0] |= (uint32_t)data[2 + i] << (8 * i);
+        } else {
+            step->v[i] = value_decode(data[2 + i]);
+        }
+    }
+    return 2 + values;
+}
+
 char *flow_step_print(const FlowStep *step)
 {
     GString *out = g_string_new(NULL);
@@ -1877,42 +1994,6 @@ static const char *expect_events(FlowPlay *play, char **words)
                      have->len ? have->str + 1 : "");
     }
     return NULL;
-}
-
-static char **split(const char *line)
-{
-    g_autofree char *text = g_strdup(line);
-    char *comment = strchr(text, '#');
-    GPtrArray *words = g_ptr_array_new();
-    char *next = text, *word;
-
-    if (comment) {
-        *comment = 0;
-    }
-    while ((word = strtok_r(next, " \t\n", &next))) {
-        g_ptr_array_add(words, g_strdup(word));
-    }
-    g_ptr_array_add(words, NULL);
-    return (char **)g_ptr_array_free(words, FALSE);
-}
-
-/* Cut "-> N" off.  Returns false when it is there and no number. */
-static bool cut_result(char **words, bool *has, int64_t *want)
-{
-    guint n = g_strv_length(words);
-    char *end;
-
-    *has = n >= 2 && !strcmp(words[n - 2], "->");
-    if (!*has) {
-        return true;
-    }
-    *want = g_ascii_strtoll(words[n - 1], &end, 0);
-    if (*end) {
-        return false;
-    }
-    g_clear_pointer(&words[n - 1], g_free);
-    g_clear_pointer(&words[n - 2], g_free);
-    return true;
 }
 
 const char *flow_play_line(FlowPlay *play, const char *line)

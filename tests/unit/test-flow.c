@@ -966,6 +966,33 @@ static void test_script(gconstpointer data)
     flow_play_free(play);
 }
 
+/* What is printed of a step is the step, and so are its bytes. */
+static void test_language(void)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(scripts); i++) {
+        g_auto(GStrv) lines = g_strsplit(scripts[i].text, "\n", -1);
+
+        for (guint j = 0; lines[j]; j++) {
+            g_autoptr(GByteArray) bytes = g_byte_array_new();
+            g_autofree char *line = NULL;
+            FlowStep step, again;
+
+            if (!flow_step_parse(&step, lines[j])) {
+                continue;
+            }
+            line = flow_step_print(&step);
+            g_assert_true(flow_step_parse(&again, line));
+            g_assert_cmpmem(&step, sizeof(step), &again, sizeof(again));
+            flow_step_encode(bytes, &step);
+            g_assert_cmpuint(flow_step_decode(&again, bytes->data, bytes->len),
+                             ==, bytes->len);
+            g_assert_cmpuint(again.op, ==, step.op);
+            g_assert_cmpuint(again.in, ==, step.in);
+            g_assert_cmpuint(again.who, ==, MAX(step.who, 1));
+        }
+    }
+}
+
 /*
  * What scripts do not reach
  */
@@ -1619,14 +1646,44 @@ static void test_saved_max(void)
     spice_flow_close(flow);
 }
 
+/* test-flow --corpus FOLDER: the scripts as bytes, for the fuzzer. */
+static int write_corpus(const char *folder)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(scripts); i++) {
+        g_auto(GStrv) lines = g_strsplit(scripts[i].text, "\n", -1);
+        g_autoptr(GByteArray) bytes = g_byte_array_new();
+        g_autofree char *name = g_strdelimit(g_strdup(scripts[i].name), "/",
+                                             '-');
+        g_autofree char *path = g_build_filename(folder, name, NULL);
+        g_autoptr(GError) err = NULL;
+
+        for (guint j = 0; lines[j]; j++) {
+            FlowStep step;
+
+            if (flow_step_parse(&step, lines[j])) {
+                flow_step_encode(bytes, &step);
+            }
+        }
+        if (!g_file_set_contents(path, (char *)bytes->data, bytes->len, &err)) {
+            g_printerr("%s\n", err->message);
+            return 1;
+        }
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 3 && !strcmp(argv[1], "--corpus")) {
+        return write_corpus(argv[2]);
+    }
     g_test_init(&argc, &argv, NULL);
     for (size_t i = 0; i < G_N_ELEMENTS(scripts); i++) {
         g_autofree char *path = g_strconcat("/flow/", scripts[i].name, NULL);
 
         g_test_add_data_func(path, &scripts[i], test_script);
     }
+    g_test_add_func("/flow/language", test_language);
     g_test_add_func("/flow/ops-left-out", test_ops_left_out);
     g_test_add_func("/flow/foreach", test_foreach);
     g_test_add_func("/flow/foreach-inside", test_foreach_inside);
