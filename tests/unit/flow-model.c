@@ -338,9 +338,10 @@ static void enter(FlowModel *m)
     m->depth++;
 }
 
+/* Who keeps no one waiting is timed anew the next time. */
 static void forget_clocks(FlowModel *m)
 {
-    if (!turn_pauses(m)) {
+    if (!m->turn || m->turn->queue->len || !m->ready->len) {
         m->turn_since = -1;
     }
     for (guint i = 0; i < m->clients->len; i++) {
@@ -354,6 +355,7 @@ static void forget_clocks(FlowModel *m)
 
 static void leave(FlowModel *m)
 {
+    forget_clocks(m);
     if (m->depth == 1) {
         for (;;) {
             bool woken = update_wake(m);
@@ -363,7 +365,6 @@ static void leave(FlowModel *m)
                 break;
             }
         }
-        forget_clocks(m);
         forget_gone(m);
     }
     m->depth--;
@@ -605,6 +606,7 @@ static void kick(FlowModelClient *c, SpiceFlowReason reason)
 
     detach(c);
     c->dead = true;
+    forget_clocks(m);
     event(m, SPICE_FLOW_EV_CLIENT_KICK, c, reason);
     if (m->ops->remove && !c->away) {
         m->ops->remove(c->opaque, reason);
@@ -1068,6 +1070,7 @@ bool flow_model_client_remove(FlowModelClient *c)
     event(m, SPICE_FLOW_EV_CLIENT_REMOVE, c, c->dead ? 0 : detach(c));
     broken = c->broken;
     c->gone = true;
+    forget_clocks(m);
     drain(m);
     flow_model_settle(m);
     leave(m);
@@ -1094,11 +1097,10 @@ bool flow_model_client_resume(FlowModelClient *c, void *opaque,
     event(m, SPICE_FLOW_EV_CLIENT_RESUME, c, c->in_flight);
     c->in_flight = 0;
     c->away = false;
-    flush(c);
-    if (live(c) && c->due &&
-        (held_messages(c) == 0 || c->due >= c->params.interval)) {
+    if (c->due && (held_messages(c) == 0 || c->due >= c->params.interval)) {
         give(c);
     }
+    flush(c);
     leave(m);
     return true;
 }
@@ -1275,6 +1277,7 @@ int64_t flow_model_tick(FlowModel *m, int64_t now)
             FlowModelClient *c = m->turn;
 
             m->turn = NULL;
+            m->turn_since = -1;
             m->torn = true;
             m->count.stalls++;
             event(m, SPICE_FLOW_EV_TURN_LOST, c, 0);

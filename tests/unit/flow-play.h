@@ -10,7 +10,7 @@
 
 #include "chardev/spiceflow/flow.h"
 
-#define FLOW_PLAY_CLIENTS 6
+#define FLOW_PLAY_CLIENTS 5
 
 typedef enum FlowStepOp {
     STEP_OPEN, STEP_CLOSE, STEP_START, STEP_STOP, STEP_RESET, STEP_TICK,
@@ -53,8 +53,14 @@ const char *flow_play_line(FlowPlay *play, const char *line);
 /* Do a whole script.  Returns NULL, or what is wrong and in which line. */
 const char *flow_play_script(FlowPlay *play, const char *script);
 
-/* The line that stands for a step. */
+/* The line that stands for a step, and back; false for what is no step. */
 char *flow_step_print(const FlowStep *step);
+bool flow_step_parse(FlowStep *step, const char *line);
+
+/* Steps as bytes, for fuzzers: any bytes are steps.  Large numbers are rounded.
+ * Decoding returns how many bytes were used, 0 when there are no more. */
+void flow_step_encode(GByteArray *out, const FlowStep *step);
+size_t flow_step_decode(FlowStep *step, const uint8_t *data, size_t len);
 
 /* What a walker wants to know to choose its next step; of the machine. */
 bool flow_play_is_open(const FlowPlay *play);

@@ -11,7 +11,7 @@
  * When a walk fails its seed is printed, and the shortest script found that
  * fails the same way, in the language of test-flow.c: put it there.
  *
- *   test-flow-walk [--walks N] [--steps N] [--seed N] [--seconds N]
+ *   test-flow-walk [--walks N] [--steps N] [--seed N] [--seconds N] [--brief]
  */
 #include "flow-play.h"
 
@@ -311,12 +311,29 @@ static void shrink(GArray *steps, const char *error)
     }
 }
 
-static void report(uint64_t seed, GArray *steps, const char *error)
+/* Lines of a comment, as TAP wants it. */
+static void print_error(const char *error)
 {
+    g_auto(GStrv) lines = g_strsplit(error, "\n", -1);
+    g_autofree char *text = g_strjoinv("\n#", lines);
+
+    printf("%s\n", text);
+}
+
+static bool brief;
+
+static void report(uint64_t seed, GArray *steps, const char *said)
+{
+    g_autofree char *error = g_strdup(said);
+    const char *again;
     FlowPlay *play;
 
-    printf("# seed %" G_GUINT64_FORMAT ", step %u: %s\n", (guint64)seed,
-           steps->len, error);
+    printf("# seed %" G_GUINT64_FORMAT ", step %u: ", (guint64)seed,
+           steps->len);
+    print_error(error);
+    if (brief) {
+        return;
+    }
     shrink(steps, error);
     printf("#\n# The same in %u steps:\n", steps->len);
     for (guint i = 0; i < steps->len; i++) {
@@ -326,7 +343,9 @@ static void report(uint64_t seed, GArray *steps, const char *error)
         printf("#   \"%s\\n\"\n", line);
     }
     play = flow_play_new();
-    printf("# %s\n", replay(play, steps));
+    printf("# ");
+    again = replay(play, steps);
+    print_error(again ? again : "it did not fail again");
     flow_play_free(play);
 }
 
@@ -381,6 +400,10 @@ int main(int argc, char **argv)
     double took;
     bool good = true;
 
+    for (int i = 1; i < argc; i++) {
+        brief = brief || !strcmp(argv[i], "--brief");
+    }
+    setvbuf(stdout, NULL, _IOLBF, 0);
     printf("1..1\n");
     for (;; done++) {
         if (seconds ? g_get_monotonic_time() - begin >=
