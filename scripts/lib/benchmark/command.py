@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import crowds, guests, links, memory, plots, programs, transfers
+from . import agents, crowds, guests, links, memory, plots, programs, transfers
 from .backends import BACKENDS, SUBJECT
 from .figures import Row, print_table
 from .processes import BenchError
@@ -27,13 +27,14 @@ LINES = {
     3: 'round trip, guest to client and back',
     4: "QEMU's CPU seconds per GiB, in the runs of lines 1 and 2",
     5: 'lines 1 to 4 over TLS, with the same credentials (over TCP)',
+    6: "a file copied to the guest's agent by spice-gtk, over TCP",
     8: "one stream of the guest's agent to many clients",
     9: 'many busy devices on one server',
     10: "QEMU's memory",
     11: 'from connecting to the list of channels',
     CORE: 'the flow-control machine by itself (tests/bench/bench-flow.c)',
 }
-JOBS = transfers.JOBS + crowds.JOBS + memory.JOBS + links.JOBS
+JOBS = transfers.JOBS + agents.JOBS + crowds.JOBS + memory.JOBS + links.JOBS
 
 
 class Setup:
@@ -42,6 +43,7 @@ class Setup:
     def __init__(self, args, folder):
         self.qemu = args.qemu
         self.peer = None
+        self.relay = None
         self.tcp = args.tcp
         self.pin = args.pin
         self.cpus = args.cpus
@@ -228,6 +230,7 @@ def run(args, folder):
     setup = Setup(args, folder)
     built = programs.build_programs()
     setup.peer = str(built / 'bench-peer')
+    setup.relay = str(built / 'bench-relay')
     report = {'version': programs.git_version(), 'machine': machine(),
               'targets': args.targets}
     judged = missed = 0

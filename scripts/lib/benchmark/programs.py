@@ -27,7 +27,8 @@ def build_programs():
     checkout = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
     build = cache / f'bench-{checkout}'
     setup = ['meson', 'setup', str(build), str(ROOT)]
-    make = ['meson', 'compile', '-C', str(build), 'bench-peer', 'bench-flow']
+    make = ['meson', 'compile', '-C', str(build), 'bench-peer', 'bench-flow',
+            'bench-relay']
     try:
         # An older folder may be of another meson, or broken off
         if not (build / 'build.ninja').exists() or run_meson(make):
