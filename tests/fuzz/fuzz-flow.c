@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fuzzer of the flow-control machine: bytes are steps of tests/unit/flow-play.h,
- * done to the machine and to the reference model.  A difference between the
+ * Fuzzer of the flow-control machine: bytes are steps of flow-play.h in
+ * tests/unit, done to the machine and to the reference model.  A difference between the
  * two is a finding like any crash; it is printed with the script that leads to
  * it.
  *
  * The corpus is what "test-flow --corpus tests/fuzz/corpus/flow" writes.
  */
 #include "flow-play.h"
+#include "fuzz.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 /* Longer inputs only say the same more slowly. */
 #define STEPS_MAX 300
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void finding(const uint8_t *data, size_t end, const char *error)
 {

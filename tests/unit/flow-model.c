@@ -206,8 +206,10 @@ static bool can_place_to(const FlowModelClient *c, size_t len)
     return c->m->running && !c->m->sending && (!live(c) || fits(c, len));
 }
 
-/* The client in the middle of a message to the guest has nothing here, and
- * others have. */
+/*
+ * The client in the middle of a message to the guest has nothing here, and
+ * others have.
+ */
 static bool turn_pauses(const FlowModel *m)
 {
     return m->turn && !m->current && !m->turn->queue->len && m->ready->len;
@@ -474,10 +476,15 @@ static bool pick(FlowModel *m)
 {
     FlowModelClient *c;
 
-    if (m->current || (m->current = pop(m->orphans))) {
+    if (m->current) {
         return true;
     }
-    if ((m->current = pop(m->server))) {
+    if (m->orphans->len) {
+        m->current = pop(m->orphans);
+        return true;
+    }
+    if (m->server->len) {
+        m->current = pop(m->server);
         m->torn = false;
         return true;
     }
@@ -485,9 +492,10 @@ static bool pick(FlowModel *m)
         return false;
     }
     c = m->turn ? m->turn : pop(m->ready);
-    if (!c || !(m->current = pop(c->queue))) {
+    if (!c || !c->queue->len) {
         return false;
     }
+    m->current = pop(c->queue);
     m->turn = m->current->more ? c : NULL;
     if (m->turn) {
         m->turn_since = -1;

@@ -1041,8 +1041,10 @@ static void side_revert(Side *s)
     memset(s->any, true, sizeof(s->any));
 }
 
-/* A damaged state is refused with a word about it and changes nothing, or it
- * is a possible state by chance, and then the machine works with it. */
+/*
+ * A damaged state is refused with a word about it and changes nothing, or it
+ * is a possible state by chance, and then the machine works with it.
+ */
 static uint64_t side_bad(Side *s, uint32_t seed)
 {
     SpiceFlowSaved saved, before, after;
@@ -1684,16 +1686,14 @@ static bool parse_step(FlowStep *step, char **words)
 
 static char **split(const char *line)
 {
-    g_autofree char *text = g_strdup(line);
-    char *comment = strchr(text, '#');
+    g_auto(GStrv) halves = g_strsplit(line, "#", 2);
+    g_auto(GStrv) all = g_strsplit_set(halves[0] ? halves[0] : "", " \t\n", -1);
     GPtrArray *words = g_ptr_array_new();
-    char *next = text, *word;
 
-    if (comment) {
-        *comment = 0;
-    }
-    while ((word = strtok_r(next, " \t\n", &next))) {
-        g_ptr_array_add(words, g_strdup(word));
+    for (guint i = 0; all[i]; i++) {
+        if (*all[i]) {
+            g_ptr_array_add(words, g_strdup(all[i]));
+        }
     }
     g_ptr_array_add(words, NULL);
     return (char **)g_ptr_array_free(words, FALSE);

@@ -57,8 +57,10 @@ const char *flow_play_script(FlowPlay *play, const char *script);
 char *flow_step_print(const FlowStep *step);
 bool flow_step_parse(FlowStep *step, const char *line);
 
-/* Steps as bytes, for fuzzers: any bytes are steps.  Large numbers are rounded.
- * Decoding returns how many bytes were used, 0 when there are no more. */
+/*
+ * Steps as bytes, for fuzzers: any bytes are steps.  Large numbers are rounded.
+ * Decoding returns how many bytes were used, 0 when there are no more.
+ */
 void flow_step_encode(GByteArray *out, const FlowStep *step);
 size_t flow_step_decode(FlowStep *step, const uint8_t *data, size_t len);
 

@@ -1309,8 +1309,10 @@ static SpiceFlow *restore_device(void)
     return spice_flow_new(&ops, NULL, &plain_params);
 }
 
-/* a (7): flow control, window 8: two to the guest, one under way to it;
- * b (8): a stream, one each way; the server: one paid, one not; an orphan */
+/*
+ * 7: flow control, window 8: two to the guest, one under way to it; 8: a
+ * stream, one each way; and two of the server's own, one of them paid
+ */
 static void good_state(SpiceFlowSaved *saved)
 {
     static SpiceFlowSavedClient clients[2];
@@ -1487,8 +1489,10 @@ static void test_restore_possible(void)
     spice_flow_close(flow);
 }
 
-/* spice_flow_check() sees what it is there to see: numbers are changed behind
- * the machine's back. */
+/*
+ * spice_flow_check() sees what it is there to see: numbers are changed behind
+ * the machine's back.
+ */
 static void test_check(void)
 {
     static const SpiceFlowOps ops = { .write = write_none, .send = send_keeps };
