@@ -105,6 +105,7 @@ struct SpiceFlow {
     bool write_again;
     bool sending;
     bool clock_runs;
+    bool timed;                 /* somebody may have a time in since */
     bool torn;                  /* the guest waits for a lost end of message */
 
     GQueue pool[NUM_CLASSES];
@@ -196,6 +197,9 @@ static inline bool flow_clock_wanted(const SpiceFlow *flow)
             flow_turn_pauses(flow));
 }
 
+/* Who keeps nobody waiting any more is timed anew the next time. */
+void flow_clocks_forget(SpiceFlow *flow);
+
 /* Whether the end of the outermost call leaves nothing to be done. */
 static inline bool flow_quiet(const SpiceFlow *flow)
 {
@@ -209,6 +213,9 @@ static inline void flow_leave(SpiceFlow *flow)
     /* Debug builds: the invariants hold whenever the owner has its turn. */
     g_assert(flow->depth > 1 || !spice_flow_check(flow));
 #endif
+    if (flow->timed) {
+        flow_clocks_forget(flow);
+    }
     if (flow->depth == 1 && !flow_quiet(flow)) {
         flow_leave_outermost(flow);
     } else {

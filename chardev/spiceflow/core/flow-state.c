@@ -470,6 +470,7 @@ static void restore_to_guest(SpiceFlow *flow, SpiceFlowClient *client,
         .len = saved->size,
         .more = saved->more,
     };
+    size_t peak = flow->count.to_guest_peak;
     SpiceFlowMessage *msg = flow_to_guest_new(flow, client, &buffer);
 
     msg->price = saved->price;
@@ -482,6 +483,7 @@ static void restore_to_guest(SpiceFlow *flow, SpiceFlowClient *client,
         if (client) {
             client->to_guest_bytes -= saved->offset;
         }
+        flow->count.to_guest_peak = MAX(peak, flow->count.to_guest_bytes);
         break;
     case SPICE_FLOW_AT_ORPHAN:
         g_queue_push_tail_link(&flow->orphans, &msg->link);
@@ -519,6 +521,7 @@ bool spice_flow_restore(SpiceFlow *flow, const SpiceFlowSaved *saved,
         restore_client(flow, &saved->clients[i], now);
     }
     flow->turn = saved->turn ? spice_flow_client_find(flow, saved->turn) : NULL;
+    flow->timed = true;
     flow->turn_since = saved->turn_waited < 0 ? -1 : now - saved->turn_waited;
     for (uint32_t i = 0; i < saved->num_buffers; i++) {
         const SpiceFlowSavedBuffer *buffer = &saved->buffers[i];

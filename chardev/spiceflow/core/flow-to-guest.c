@@ -477,7 +477,10 @@ static void server_write(SpiceFlow *flow, const SpiceFlowBuffer *buffer,
 
     msg->paid = paid;
     g_queue_push_tail_link(&flow->server, &msg->link);
+    flow_enter(flow);
     to_guest_go(flow, msg);
+    spice_flow_settle(flow);
+    flow_leave(flow);
 }
 
 bool spice_flow_server_may_write(const SpiceFlow *flow)

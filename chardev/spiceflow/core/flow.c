@@ -109,17 +109,38 @@ const char *spice_flow_reason_name(SpiceFlowReason reason)
     return "?";
 }
 
-static void clock_update(SpiceFlow *flow)
+/* Returns whether anything changed. */
+static bool clock_update(SpiceFlow *flow)
 {
     bool runs = flow_clock_wanted(flow);
 
-    if (runs != flow->clock_runs) {
-        flow->clock_runs = runs;
-        flow_event(flow, SPICE_FLOW_EV_STALL, NULL, runs);
-        if (flow->ops->clock) {
-            flow->ops->clock(flow->opaque, runs);
-        }
+    if (runs == flow->clock_runs) {
+        return false;
     }
+    flow->clock_runs = runs;
+    flow_event(flow, SPICE_FLOW_EV_STALL, NULL, runs);
+    if (flow->ops->clock) {
+        flow->ops->clock(flow->opaque, runs);
+    }
+    return true;
+}
+
+void flow_clocks_forget(SpiceFlow *flow)
+{
+    bool timed = false;
+
+    if (!flow->turn || flow->turn->to_guest.length || !flow->ready.length) {
+        flow->turn_since = -1;
+    }
+    for (GList *l = flow->clients.head; l; l = l->next) {
+        SpiceFlowClient *client = l->data;
+
+        if (client->ring.len == 0 || flow->num_live <= 1) {
+            client->stalled_since = -1;
+        }
+        timed = timed || client->stalled_since >= 0;
+    }
+    flow->timed = timed || flow->turn_since >= 0;
 }
 
 void flow_free_if_done(SpiceFlow *flow)
@@ -140,11 +161,14 @@ static void flow_wake(SpiceFlow *flow)
     }
 }
 
-static void flow_wake_if_due(SpiceFlow *flow)
+/* Returns whether the guest was woken. */
+static bool flow_wake_if_due(SpiceFlow *flow)
 {
-    if (flow->guest_wait_len && flow_guest_can_go_on(flow)) {
-        flow_wake(flow);
+    if (!flow->guest_wait_len || !flow_guest_can_go_on(flow)) {
+        return false;
     }
+    flow_wake(flow);
+    return true;
 }
 
 static void free_gone_clients(SpiceFlow *flow)
@@ -167,10 +191,13 @@ static void free_gone_clients(SpiceFlow *flow)
 
 void flow_leave_outermost(SpiceFlow *flow)
 {
-    flow_wake_if_due(flow);
-    clock_update(flow);
-    /* The clock may just have removed a client that the guest waited for. */
-    flow_wake_if_due(flow);
+    bool again;
+
+    /* Each op may do what makes the other due. */
+    do {
+        again = flow_wake_if_due(flow);
+        again = clock_update(flow) || again;
+    } while (again);
     if (flow->num_gone) {
         free_gone_clients(flow);
     }
@@ -198,6 +225,7 @@ void flow_client_kick(SpiceFlowClient *client, SpiceFlowReason reason)
     }
     client_detach(client);
     client->dead = true;
+    flow_clocks_forget(flow);
     flow_event(flow, SPICE_FLOW_EV_CLIENT_KICK, client, reason);
     if (flow->ops->remove && !client->away) {
         flow->ops->remove(client->opaque, reason);
@@ -276,6 +304,7 @@ bool spice_flow_client_remove(SpiceFlowClient *client)
     client_mark_gone(client);
     /* Whoever waited for its turn may go now. */
     flow_write(flow);
+    spice_flow_settle(flow);
     flow_leave(flow);
     return broken;
 }
@@ -446,6 +475,7 @@ static void turn_lose(SpiceFlow *flow)
     SpiceFlowClient *client = flow->turn;
 
     flow->turn = NULL;
+    flow->turn_since = -1;
     flow->torn = true;
     flow->count.stalls++;
     flow_event(flow, SPICE_FLOW_EV_TURN_LOST, client, 0);
@@ -471,6 +501,7 @@ int64_t spice_flow_tick(SpiceFlow *flow, int64_t now)
         }
         if (client->stalled_since < 0) {
             client->stalled_since = now;
+            flow->timed = true;
         }
         if (now - client->stalled_since >= timeout) {
             flow->count.stalls++;
@@ -482,14 +513,13 @@ int64_t spice_flow_tick(SpiceFlow *flow, int64_t now)
     if (flow_turn_pauses(flow)) {
         if (flow->turn_since < 0) {
             flow->turn_since = now;
+            flow->timed = true;
         }
         if (now - flow->turn_since >= timeout) {
             turn_lose(flow);
         } else {
             next = MIN(next, flow->turn_since + timeout);
         }
-    } else {
-        flow->turn_since = -1;
     }
     clock_update(flow);
     if (!flow->clock_runs) {
