@@ -51,6 +51,7 @@ struct SpiceFlowBridge {
     uint32_t can_read_size;
     bool blocked;
     char *unplugged;            /* the label of the device under test */
+    bool connected;             /* somebody is at the far side */
     bool opened;                /* the device under test told us so */
     uint32_t opens;
     uint32_t closes;
@@ -63,6 +64,13 @@ static gboolean bridge_writable(void *unused, GIOCondition condition,
 /* Returns whether all is written. */
 static bool bridge_flush(BridgeSide *side)
 {
+    /*
+     * Nobody reads it.  Also, the far chardev tells of its end with its lock
+     * held: whatever wants to write from in there would wait for itself.
+     */
+    if (side == &side->bridge->dut && !side->bridge->connected) {
+        side->pos = side->len;
+    }
     while (side->pos < side->len) {
         int n = qemu_chr_fe_write(&side->other->chr, side->pending + side->pos,
                                   side->len - side->pos);
@@ -147,6 +155,7 @@ static void bridge_far_event(void *opaque, QEMUChrEvent event)
     SpiceFlowBridge *bridge = ((BridgeSide *)opaque)->bridge;
 
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
+        bridge->connected = event == CHR_EVENT_OPENED;
         bridge_forget(&bridge->dut);
         bridge_forget(&bridge->far);
         qemu_chr_fe_set_open(&bridge->dut.chr, event == CHR_EVENT_OPENED);
