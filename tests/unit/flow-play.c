@@ -694,6 +694,14 @@ static void fill_up(uint8_t *data, size_t len, uint8_t mark, uint8_t from)
     }
 }
 
+/* Where the stream to all clients has got to can not be told for now. */
+static void stream_unknown(Side *s)
+{
+    for (guint i = 0; i < s->all_who->len; i++) {
+        ((Who *)s->all_who->pdata[i])->any_all = true;
+    }
+}
+
 /* The guest sends: all of it, or as much of a stream as goes. */
 static uint64_t guest_sends(Side *s, size_t len, bool stream)
 {
@@ -705,6 +713,9 @@ static uint64_t guest_sends(Side *s, size_t len, bool stream)
     len = CLAMP(len, 1, stream ? MAX_LEN : s->params.max_message);
     fill_up(bytes, len, 0, from);
     s->at.put_all = after = (from + len) & 0x7f;
+    if (s->sends) {
+        stream_unknown(s);      /* woken at the end of one that was cut */
+    }
     s->sends++;
     n = stream ? DEVICE(s, send_stream, bytes, len)
                : DEVICE(s, send, bytes, len) ? len : 0;
@@ -716,9 +727,7 @@ static uint64_t guest_sends(Side *s, size_t len, bool stream)
     if (s->at.put_all == after && s->resets == resets) {
         s->at.put_all = (from + n) & 0x7f;
     } else {
-        for (guint i = 0; i < s->all_who->len; i++) {
-            ((Who *)s->all_who->pdata[i])->any_all = true;
-        }
+        stream_unknown(s);
     }
     return stream ? n : 0;
 }
