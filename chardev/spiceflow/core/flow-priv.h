@@ -123,6 +123,7 @@ struct SpiceFlow {
 void flow_leave_outermost(SpiceFlow *flow);
 void flow_free_if_done(SpiceFlow *flow);
 void flow_clients_forget(SpiceFlow *flow);
+/* Of a live client. */
 void flow_client_kick(SpiceFlowClient *client, SpiceFlowReason reason);
 SpiceFlowClient *flow_client_insert(SpiceFlow *flow,
                                     const SpiceFlowClientParams *params,

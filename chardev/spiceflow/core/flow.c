@@ -220,9 +220,6 @@ void flow_client_kick(SpiceFlowClient *client, SpiceFlowReason reason)
 {
     SpiceFlow *flow = client->flow;
 
-    if (!client_live(client)) {
-        return;
-    }
     client_detach(client);
     client->dead = true;
     flow_clocks_forget(flow);
