@@ -3,13 +3,14 @@
  * One SPICE channel.
  *
  * Receiving.  The socket is read into a buffer on the stack of the read
- * function, never more than the user has room for, so what was read is always
- * handed on completely and an idle channel holds no buffer.  A message that is
- * split over reads leaves its header, and the body of a gathered message,
- * behind in the channel.  With no room the watch is removed: back pressure
- * reaches the client through its socket.  sf_channel_room() then reads at once
- * instead of waiting for the descriptor, because a TLS session may hold bytes
- * that raise no descriptor any more.
+ * function, never more than the user has room for, so what was read can be
+ * handed on and an idle channel holds no buffer.  Only a gathered message may
+ * take more room than it has bytes; what was read behind it is then held.  A
+ * message that is split over reads leaves its header, and the body of a
+ * gathered message, behind in the channel.  With no room the watch is removed:
+ * back pressure reaches the client through its socket.  sf_channel_room() then
+ * reads at once instead of waiting for the descriptor, because a TLS session
+ * may hold bytes that raise no descriptor any more.
  *
  * Sending.  A message goes to the socket directly while nothing is queued,
  * header and body in one call.  What the socket does not take is queued, and a
@@ -85,6 +86,7 @@ struct SFChannel {
     uint32_t left;              /* bytes of its body still to come */
     SFBody disposition;
     GByteArray *body;
+    GByteArray *held;           /* read, but there is no room for it yet */
 
     /* What waits for the socket. */
     uint64_t serial;
@@ -615,6 +617,17 @@ static void message_part(SFChannel *channel, uint8_t *data, size_t len)
     }
 }
 
+/*
+ * Whether the gathered message just handed over has used up the room: one may
+ * stand for many more bytes than it has, when it is compressed.
+ */
+static bool room_is_gone(SFChannel *channel)
+{
+    return channel->header_len == 0 &&
+           channel->disposition == SF_BODY_COLLECT && !channel->closed &&
+           channel->ops->room && channel->ops->room(channel->opaque) == 0;
+}
+
 static void channel_parse(SFChannel *channel, uint8_t *data, size_t len)
 {
     size_t header_size = spice_flow_header_size(channel->mini);
@@ -640,7 +653,20 @@ static void channel_parse(SFChannel *channel, uint8_t *data, size_t len)
         message_part(channel, data, n);
         data += n;
         len -= n;
+        if (len && room_is_gone(channel)) {
+            channel->held = g_byte_array_append(g_byte_array_new(), data, len);
+            return;
+        }
     }
+}
+
+/* What was read while there was no room for it. */
+static void channel_parse_held(SFChannel *channel)
+{
+    GByteArray *held = g_steal_pointer(&channel->held);
+
+    channel_parse(channel, held->data, held->len);
+    g_byte_array_unref(held);
 }
 
 /*
@@ -679,6 +705,10 @@ static bool channel_read_some(SFChannel *channel, uint8_t *data, bool again)
         source_clear(&channel->in_tag);
         return false;
     }
+    if (channel->held) {
+        channel_parse_held(channel);
+        return !channel->closed;
+    }
     n = qio_channel_read(channel->info.ioc, (char *)data, room, &err);
     if (again && channel->info.tls) {
         tls_looked(channel, n != QIO_CHANNEL_ERR_BLOCK);
@@ -715,7 +745,7 @@ static void channel_read(SFChannel *channel)
         }
     }
     channel->reading = false;
-    if (more && channel->info.tls) {
+    if (more && (channel->info.tls || channel->held)) {
         channel_schedule(channel);
     }
 }
@@ -773,6 +803,7 @@ void sf_channel_close(SFChannel *channel, const char *why)
         item_pop(channel);
     }
     g_clear_pointer(&channel->body, g_byte_array_unref);
+    g_clear_pointer(&channel->held, g_byte_array_unref);
     qio_channel_close(channel->info.ioc, NULL);
     if (channel->ops) {
         channel->ops->closed(channel->opaque);

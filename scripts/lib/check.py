@@ -526,6 +526,8 @@ STEPS = [
     Step("unit", "core, sanitizers", meson, "sanitize", "clang", SANITIZE,
          (), 3),
     Step("unit", "core, valgrind", meson, "gcc", "gcc", (), VALGRIND, 20),
+    Step("unit", "coverage of the flow machine", script, "scripts/coverage"),
+    Step("unit", "faults put into it", script, "scripts/mutants"),
     Step("fuzz", "fuzzers", fuzz),
     Step("build", "graft", script, "tests/scripts/test_graft.py", "-v"),
     Step("build", "setup", script, "tests/scripts/test_setup.py", "-v"),
