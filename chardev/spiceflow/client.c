@@ -8,8 +8,9 @@
  *
  * On TCP a peer may vanish without a word.  A ping every PING_INTERVAL makes
  * sure that something is on its way to it; a machine that has not acknowledged
- * anything for SILENCE_MAX is taken for gone.  A client that is merely stopped
- * or slow acknowledges and stays.
+ * anything for SILENCE_MAX is taken for gone; earlier when the server's
+ * stall-timeout is shorter than that.  A client that is merely stopped or slow
+ * acknowledges and stays.
  */
 #include "qemu/osdep.h"
 #include "qemu/timer.h"
@@ -20,12 +21,23 @@
 #define PING_INTERVAL       5000    /* ms */
 #define SILENCE_MAX         20000   /* ms */
 
+static uint32_t client_silence_max(const SFClient *client)
+{
+    return MIN(SILENCE_MAX, client->server->stall_timeout);
+}
+
+static int64_t client_next_ping(const SFClient *client)
+{
+    return qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+           MIN(PING_INTERVAL, client_silence_max(client) / 4 + 1);
+}
+
 static void client_keepalive(void *opaque)
 {
     SFClient *client = opaque;
     GByteArray *body;
 
-    if (sf_channel_silent_for(client->main) > SILENCE_MAX) {
+    if (sf_channel_silent_for(client->main) > client_silence_max(client)) {
         sf_client_remove(client, "its machine does not answer any more");
         return;
     }
@@ -35,8 +47,7 @@ static void client_keepalive(void *opaque)
         spice_flow_ping_encode(body, ++client->pings, g_get_monotonic_time());
         sf_channel_send(client->main, SPICE_MSG_PING, body);
     }
-    timer_mod(client->keepalive,
-              qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + PING_INTERVAL);
+    timer_mod(client->keepalive, client_next_ping(client));
 }
 
 SFClient *sf_client_new(SFServer *server, uint32_t id, SFChannel *main)
@@ -59,8 +70,7 @@ SFClient *sf_client_new(SFServer *server, uint32_t id, SFChannel *main)
     if (!sf_channel_info(main)->local) {
         client->keepalive = timer_new_ms(QEMU_CLOCK_REALTIME, client_keepalive,
                                          client);
-        timer_mod(client->keepalive,
-                  qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + PING_INTERVAL);
+        timer_mod(client->keepalive, client_next_ping(client));
     }
     return client;
 }

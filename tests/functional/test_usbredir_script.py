@@ -3,8 +3,10 @@
 the firmware, which boots from the redirected drive; then with usb-redir's end
 scripted as well."""
 
+import ctypes
 import os
 import struct
+import subprocess
 import time
 
 from lib import agentguest as ag
@@ -12,6 +14,7 @@ from lib import spiceclient as sc
 from lib import usbredir as ur
 from lib.process import wait_until
 from lib.rig import server_args, usb_args
+from lib.skip import Skip
 
 KIB = 1024
 BLOCK = 32 * KIB
@@ -74,6 +77,16 @@ class Boot:
         self.drives.remove(drive)
         wait_until(lambda: not self.flow()["clients"], 5, "it has left")
 
+    @staticmethod
+    def describe(channel):
+        """Connect a drive, of which nothing comes."""
+        channel.send_data(ur.packet(ur.INTERFACE_INFO,
+                                    ur.interface_info((0, 8, 6, 0x50))))
+        channel.send_data(ur.packet(ur.EP_INFO, ur.ep_info(
+            {0x81: (2, 0, 0, 512), 0x02: (2, 0, 0, 512)})))
+        channel.send_data(ur.packet(ur.DEVICE_CONNECT, struct.pack(
+            "<BBBBHHH", 2, 0, 0, 0, 0x46f4, 1, 0x100)))
+
     def test_hello_while_stopped(self):
         """The client comes before the VM runs: its packets wait for
         usb-redir's hello, which comes when the VM does."""
@@ -85,12 +98,7 @@ class Boot:
         self.qemu.command("cont")
         data = channel.receive_data(80)
         assert data[:8] == struct.pack("<II", ur.HELLO, 68), data
-        channel.send_data(ur.packet(ur.INTERFACE_INFO,
-                                    ur.interface_info((0, 8, 6, 0x50))))
-        channel.send_data(ur.packet(ur.EP_INFO, ur.ep_info(
-            {0x81: (2, 0, 0, 512), 0x02: (2, 0, 0, 512)})))
-        channel.send_data(ur.packet(ur.DEVICE_CONNECT, struct.pack(
-            "<BBBBHHH", 2, 0, 0, 0, 0x46f4, 1, 0x100)))
+        self.describe(channel)
         self.wait_attached()
         session.close()
         self.wait_attached(False)
@@ -216,12 +224,12 @@ class Boot:
     def test_stalled_client(self):
         """A client that does not answer holds up its device alone, and can
         go on later."""
+        self.qemu.command("cont")
         session = self.rig.raw()
         channel = session.open(sc.USBREDIR, 0)
         channel.send_data(ur.hello())
         channel.receive_data(80)
-        channel.send_data(ur.packet(ur.DEVICE_CONNECT, struct.pack(
-            "<BBBBHHH", 2, 0, 0, 0, 0x46f4, 1, 0x100)))
+        self.describe(channel)
         self.wait_attached()
         self.boot()
         time.sleep(0.5)
@@ -429,3 +437,78 @@ class TestScript:
         self.bye(far, channel)
         far, channel = self.pair()
         self.bye(far, channel)
+
+
+CLONE_NEWNET = 0x40000000
+
+
+class Network:
+    """A network of its own, joined to this one by a veth."""
+
+    def __init__(self, rig):
+        if os.geteuid() != 0:
+            raise Skip("a network namespace needs root")
+        tag = "sf%x" % os.getpid()
+        self.name, self.here, self.there = tag, tag + "a", tag + "b"
+        self.address = "198.51.100.1"
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.ip("netns", "add", self.name)
+        rig.callback(self.ip, "netns", "del", self.name)
+        self.ip("link", "add", self.here, "type", "veth", "peer", "name",
+                self.there, "netns", self.name)
+        self.ip("addr", "add", self.address + "/30", "dev", self.here)
+        self.ip("link", "set", self.here, "up")
+        self.ip("-n", self.name, "addr", "add", "198.51.100.2/30", "dev",
+                self.there)
+        self.ip("-n", self.name, "link", "set", self.there, "up")
+
+    @staticmethod
+    def ip(*args):
+        subprocess.run(("ip",) + args, check=True, timeout=10)
+
+    def _enter(self, path):
+        with open(path, "rb") as file:
+            if self.libc.setns(file.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+
+    def within(self, function, *args):
+        """Call it in there; the sockets it makes stay there."""
+        with open("/proc/self/ns/net", "rb") as home:
+            self._enter("/var/run/netns/" + self.name)
+            try:
+                return function(*args)
+            finally:
+                self.libc.setns(home.fileno(), CLONE_NEWNET)
+
+    def cut(self):
+        self.ip("link", "set", self.here, "down")
+
+    def join(self):
+        self.ip("link", "set", self.here, "up")
+
+
+def test_vanished_client(rig):
+    """A client whose machine is cut off without a word: the guest sees the
+    device go within the stall timeout, and another client's works."""
+    network = Network(rig)
+    server = ["-object", "spiceflow-server,id=sf0,type=inet,host=%s,port=0,"
+              "stall-timeout=2000" % network.address]
+    qemu = rig.qemu(*server, *usb_args("qemu-xhci"), memory=64)
+    bound = qemu.get("/objects/sf0", "addr")
+    address = bound["host"], int(bound["port"])
+
+    def attached():
+        return qemu.get("/machine/peripheral/redir0", "attached")
+
+    for _ in range(2):
+        session = network.within(rig.raw, address)
+        drive = network.within(ur.Drive, session, ur.boot_image(b""))
+        wait_until(attached, 10, "the device is there")
+        time.sleep(2.5)
+        assert attached(), "an idle client was taken for gone"
+        network.cut()
+        start = time.monotonic()
+        wait_until(lambda: not attached(), 10, "the device is gone")
+        assert time.monotonic() - start > 0.5
+        network.join()
+        drive.close()
