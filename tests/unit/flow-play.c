@@ -560,6 +560,10 @@ static uint64_t who_add(Side *s, unsigned id, const uint32_t *v)
 
     w->fc = params.flow_control;
     w->window = w->view = w->fc ? params.window : 0;
+    if (!there) {
+        memset(s->at.skip_all[id], 0, sizeof(s->at.skip_all[id]));
+        memset(s->at.skip_own[id], 0, sizeof(s->at.skip_own[id]));
+    }
     /* the guest may be woken in here, and then much can happen */
     c = s->is_model ? (void *)flow_model_client_add(s->model, &params, w)
                     : (void *)spice_flow_client_add(s->flow, &params, w);
@@ -577,8 +581,6 @@ static uint64_t who_add(Side *s, unsigned id, const uint32_t *v)
     w->c = c;
     s->who[id] = w;
     stream_cut(s, id);
-    memset(s->at.skip_all[id], 0, sizeof(s->at.skip_all[id]));
-    memset(s->at.skip_own[id], 0, sizeof(s->at.skip_own[id]));
     if (s->same.id == 0) {
         s->same = params;
         s->all_same = true;
@@ -691,11 +693,11 @@ static void fill_up(uint8_t *data, size_t len, uint8_t mark, uint8_t from)
     }
 }
 
-/* Where the stream to all clients has got to can not be told for now. */
-static void stream_unknown(Side *s)
+/* A stream that was cut is not taken up again: it goes on from here. */
+static void stream_skips(Side *s)
 {
-    for (guint i = 0; i < s->all_who->len; i++) {
-        ((Who *)s->all_who->pdata[i])->any_all = true;
+    for (unsigned i = 1; i <= FLOW_PLAY_CLIENTS; i++) {
+        s->at.skip_all[i][s->at.put_all]++;
     }
 }
 
@@ -709,10 +711,10 @@ static uint64_t guest_sends(Side *s, size_t len, bool stream)
 
     len = CLAMP(len, 1, stream ? MAX_LEN : s->params.max_message);
     fill_up(bytes, len, 0, from);
-    s->at.put_all = after = (from + len) & 0x7f;
     if (s->sends) {
-        stream_unknown(s);      /* woken at the end of one that was cut */
+        stream_skips(s);        /* woken at the end of one that was cut */
     }
+    s->at.put_all = after = (from + len) & 0x7f;
     s->sends++;
     s->send_from = from;
     n = stream ? DEVICE(s, send_stream, bytes, len)
@@ -725,7 +727,7 @@ static uint64_t guest_sends(Side *s, size_t len, bool stream)
     if (s->at.put_all == after && s->resets == resets) {
         s->at.put_all = (from + n) & 0x7f;
     } else {
-        stream_unknown(s);
+        stream_skips(s);
     }
     return stream ? n : 0;
 }
