@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Fuzzer of the flow-control machine: bytes are steps of flow-play.h in
- * tests/unit, done to the machine and to the reference model.  A difference between the
- * two is a finding like any crash; it is printed with the script that leads to
- * it.
+ * tests/unit, done to the machine and to the reference model.  A difference
+ * between the two is a finding like any crash; it is printed with the script
+ * that leads to it.
  *
  * The corpus is what "test-flow --corpus tests/fuzz/corpus/flow" writes.
  */

@@ -1078,7 +1078,6 @@ bool flow_model_client_remove(FlowModelClient *c)
     event(m, SPICE_FLOW_EV_CLIENT_REMOVE, c, c->dead ? 0 : detach(c));
     broken = c->broken;
     c->gone = true;
-    forget_clocks(m);
     drain(m);
     flow_model_settle(m);
     leave(m);

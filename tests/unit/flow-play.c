@@ -107,15 +107,15 @@ typedef struct Note {
 /*
  * Where the streams have got to that are handed in: to the guest by tag, to
  * all clients, to one alone.  The next byte may also be one of "skip", each
- * once: what was dropped is missing up to there.
+ * as often as it says: what was dropped is missing up to there.
  */
 typedef struct Counters {
     uint8_t put[8];
-    uint32_t skip[8];
+    uint16_t skip[8][32];
     uint8_t put_all;
     uint8_t put_own[FLOW_PLAY_CLIENTS + 1];
-    bool skip_all[FLOW_PLAY_CLIENTS + 1][128];
-    bool skip_own[FLOW_PLAY_CLIENTS + 1][128];
+    uint16_t skip_all[FLOW_PLAY_CLIENTS + 1][128];
+    uint16_t skip_own[FLOW_PLAY_CLIENTS + 1][128];
 } Counters;
 
 struct Side {
@@ -138,6 +138,7 @@ struct Side {
     bool any[8];
     Counters at;
     unsigned resets, sends;
+    uint8_t send_from;          /* where the message being sent begins */
     GArray *hooks;              /* FlowStep */
     GArray *notes;              /* Note: of this step */
     GByteArray *guest;          /* of this step */
@@ -262,9 +263,7 @@ static void guest_check(Side *s, const uint8_t *data, size_t len)
             fail(s, "the guest got a byte that no one sent");
             return;
         }
-        if (n != s->next[tag] && s->at.skip[tag] & 1u << n) {
-            s->at.skip[tag] &= ~(1u << n);
-        } else if (n != s->next[tag] && !s->any[tag]) {
+        if (n != s->next[tag] && !s->any[tag] && !s->at.skip[tag][n]--) {
             fail(s, "the guest got byte %u of %c, not %u", n, '`' + tag,
                  s->next[tag]);
             return;
@@ -331,11 +330,9 @@ static void client_gets(Who *w, const uint8_t *data, size_t len)
         uint8_t n = data[i] & 0x7f;
         uint8_t *next = own ? &w->next_own : &w->next_all;
         bool *any = own ? &w->any_own : &w->any_all;
-        bool *skip = own ? s->at.skip_own[w->id] : s->at.skip_all[w->id];
+        uint16_t *skip = own ? s->at.skip_own[w->id] : s->at.skip_all[w->id];
 
-        if (n != *next && skip[n]) {
-            skip[n] = false;
-        } else if (n != *next && !*any) {
+        if (n != *next && !*any && !skip[n]--) {
             fail(s, "client %c got byte %u, not %u", 'a' + w->id - 1, n, *next);
         }
         *any = false;
@@ -502,7 +499,7 @@ static void who_forget(Who *w)
 /* What was handed in of a stream is dropped: it may go on from here. */
 static void stream_cut(Side *s, unsigned tag)
 {
-    s->at.skip[tag] |= 1u << s->at.put[tag];
+    s->at.skip[tag][s->at.put[tag]]++;
 }
 
 static void notice(Side *s)
@@ -563,6 +560,10 @@ static uint64_t who_add(Side *s, unsigned id, const uint32_t *v)
 
     w->fc = params.flow_control;
     w->window = w->view = w->fc ? params.window : 0;
+    if (!there) {
+        memset(s->at.skip_all[id], 0, sizeof(s->at.skip_all[id]));
+        memset(s->at.skip_own[id], 0, sizeof(s->at.skip_own[id]));
+    }
     /* the guest may be woken in here, and then much can happen */
     c = s->is_model ? (void *)flow_model_client_add(s->model, &params, w)
                     : (void *)spice_flow_client_add(s->flow, &params, w);
@@ -580,8 +581,6 @@ static uint64_t who_add(Side *s, unsigned id, const uint32_t *v)
     w->c = c;
     s->who[id] = w;
     stream_cut(s, id);
-    memset(s->at.skip_all[id], 0, sizeof(s->at.skip_all[id]));
-    memset(s->at.skip_own[id], 0, sizeof(s->at.skip_own[id]));
     if (s->same.id == 0) {
         s->same = params;
         s->all_same = true;
@@ -694,11 +693,11 @@ static void fill_up(uint8_t *data, size_t len, uint8_t mark, uint8_t from)
     }
 }
 
-/* Where the stream to all clients has got to can not be told for now. */
-static void stream_unknown(Side *s)
+/* A stream that was cut is not taken up again: it goes on from here. */
+static void stream_skips(Side *s)
 {
-    for (guint i = 0; i < s->all_who->len; i++) {
-        ((Who *)s->all_who->pdata[i])->any_all = true;
+    for (unsigned i = 1; i <= FLOW_PLAY_CLIENTS; i++) {
+        s->at.skip_all[i][s->at.put_all]++;
     }
 }
 
@@ -712,11 +711,12 @@ static uint64_t guest_sends(Side *s, size_t len, bool stream)
 
     len = CLAMP(len, 1, stream ? MAX_LEN : s->params.max_message);
     fill_up(bytes, len, 0, from);
-    s->at.put_all = after = (from + len) & 0x7f;
     if (s->sends) {
-        stream_unknown(s);      /* woken at the end of one that was cut */
+        stream_skips(s);        /* woken at the end of one that was cut */
     }
+    s->at.put_all = after = (from + len) & 0x7f;
     s->sends++;
+    s->send_from = from;
     n = stream ? DEVICE(s, send_stream, bytes, len)
                : DEVICE(s, send, bytes, len) ? len : 0;
     s->sends--;
@@ -727,7 +727,7 @@ static uint64_t guest_sends(Side *s, size_t len, bool stream)
     if (s->at.put_all == after && s->resets == resets) {
         s->at.put_all = (from + n) & 0x7f;
     } else {
-        stream_unknown(s);
+        stream_skips(s);
     }
     return stream ? n : 0;
 }
@@ -772,10 +772,13 @@ static void everyone_after_reset(Side *s)
         if (!w) {
             continue;
         }
-        s->at.skip_all[i][s->at.put_all & 0x7f] = true;
+        s->at.skip_all[i][s->at.put_all & 0x7f]++;
         /* a message that is being handed out now still is, to the others */
-        w->any_all = w->any_all || s->sends;
-        s->at.skip_own[i][s->at.put_own[i] & 0x7f] = true;
+        if (s->sends) {
+            w->any_all = true;
+            s->at.skip_all[i][s->send_from]++;
+        }
+        s->at.skip_own[i][s->at.put_own[i] & 0x7f]++;
         w->view = w->window;
         if (w->receiving) {
             w->stale = true;

@@ -612,6 +612,10 @@ static const Script scripts[] = {
       "add c send=1\n" "send 1\n" "remove c\n" "tick 1\n" "tick 1000\n"
       "expect live=1\n"         /* who is left alone may stay */
       "expect a dead=0\n" },
+    { "D13/who-is-left-alone-stays-even-without-patience",
+      "open timeout=0\n" "start\n" "add a send=0\n" "add b send=0\n"
+      "add c send=1\n" "in send: remove c\n" "in clock: tick 0\n" "send 1\n"
+      "expect live=1\n" },
     { "D13/wakes-a-guest-that-waited-for-it",
       "open timeout=1000\n" "start\n" "add a send=0\n" "add b send=1\n"
       "send 1\n" "stuck b 1\n" "set b 1\n" "send 1\n" "may 1 -> 0\n"
