@@ -12,6 +12,7 @@ import subprocess
 import time
 
 from lib.guest import GuestError
+from lib.paths import scaled
 from lib.rig import not_with_peer, server_args, server_env, usb_args
 
 MIB = 1 << 20
@@ -114,7 +115,7 @@ class Cd:
         client = self.usb.client()
         with open(self.image, "rb") as file:
             start = hashlib.sha256(file.read(256 << 10)).hexdigest()
-        for turn in range(times):
+        for turn in range(scaled(times)):
             self.usb.plug(client, self.image)
             self.usb.wait_drive()
             got = self.guest.run("dd if=/dev/sr0 bs=64k count=4 2>/dev/null |"
