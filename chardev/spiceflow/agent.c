@@ -486,8 +486,10 @@ static void agent_flow_give_tokens(void *opaque, uint32_t n)
     sf_main_channel_agent_tokens(c->client, n);
 }
 
-/* The last piece of what the guest wrote waits here; the guest may have no more
- * to write, and nobody else would come for it. */
+/*
+ * The last piece of what the guest wrote waits here; the guest may have no more
+ * to write, and nobody else would come for it.
+ */
 static void agent_flow_wake(void *opaque)
 {
     SFDevice *device = opaque;
@@ -681,8 +683,23 @@ static void agent_describe(SFDevice *device, QDict *dict)
     qdict_put(dict, "agent", own);
 }
 
+/* What was begun is not the queue's any more: then another has no turn. */
+static uint32_t agent_queued(void *opaque, uint32_t client)
+{
+    SFAgent *agent = opaque;
+    SpiceFlowClient *flow = spice_flow_client_find(agent->device->flow,
+                                                   client);
+    SpiceFlowClientInfo info = { 0 };
+
+    if (flow) {
+        spice_flow_client_info(flow, &info);
+    }
+    return info.to_guest_messages;
+}
+
 static const SpiceVdagentOps vdagent_ops = {
     .event = agent_event,
+    .queued = agent_queued,
 };
 
 static const SFAgentOps agent_ops = {

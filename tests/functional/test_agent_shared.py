@@ -127,6 +127,29 @@ class TestTurns(Shared):
         self.wait_tokens(WINDOW, a)
         self.wait_tokens(WINDOW, b)
 
+    def test_who_waits_is_no_victim(self):
+        """The message for which the guest is made to forget another's is not
+        forgotten with it: a copy that is begun then, a question."""
+        agent = self.agent()
+        a, b = self.clients(2, agent)
+        a.main.agent_data(ag.pieces(ag.message(DATA, LONG))[0])
+        agent.read_chunk()
+        b.say(ag.FILE_XFER_START, struct.pack("<I", 1) + b"name")
+        b.say(ag.CLIPBOARD_REQUEST, ask())
+        assert agent.take_message(ag.PORT_SERVER, LATE)[0] == \
+            ag.CLIENT_DISCONNECTED
+        agent.streams[ag.PORT_CLIENT].clear()
+        number = agent.expect(ag.FILE_XFER_START)[:4]
+        assert agent.expect(ag.CLIPBOARD_REQUEST) == ask()
+        for result in (0, 3):
+            status = struct.pack("<I", result)
+            agent.say(ag.FILE_XFER_STATUS, number + status)
+            assert b.take() == (ag.FILE_XFER_STATUS,
+                                struct.pack("<I", 1) + status)
+        agent.say(ag.CLIPBOARD, contents(b"text"))
+        assert b.take() == (ag.CLIPBOARD, contents(b"text"))
+        assert b.silent()
+
     def test_pause_when_nobody_waits(self):
         """A pause costs nothing as long as nobody else has a message."""
         agent = self.agent()

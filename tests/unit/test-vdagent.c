@@ -11,6 +11,7 @@
  *   add A  start A  remove A  torn A  lost A      torn: in mid-message
  *   stop A  cut A      A's start was for an earlier agent; cut: in mid-message
  *   carry A            A leaves, and comes back where it was in its message
+ *   queued A N         of A's last N pieces the guest has got nothing
  *   reset
  *   hold  take         notices are not taken from here on; are taken again
  *   policy WORD...     clipboard=off|to-guest|to-client|both, files=on|off,
@@ -66,6 +67,7 @@ typedef struct Run {
     GQueue to_client[CLIENTS];
     bool in_message;            /* the pieces that were handed out */
     unsigned events[SPICE_VDAGENT_EV__MAX];
+    uint32_t queued[CLIENTS];
     uint32_t judged_type, judged_size;
     GByteArray *corpus;
 } Run;
@@ -222,7 +224,14 @@ static void on_event(void *opaque, SpiceVdagentEvent event, uint32_t client,
     run->judged_size = size;
 }
 
-static const SpiceVdagentOps ops = { .event = on_event };
+static uint32_t on_queued(void *opaque, uint32_t client)
+{
+    Run *run = opaque;
+
+    return run->queued[client - 1];
+}
+
+static const SpiceVdagentOps ops = { .event = on_event, .queued = on_queued };
 
 static SpiceVdagentClient *client_at(const Run *run, unsigned i)
 {
@@ -557,6 +566,8 @@ static bool run_line(Run *run, char **words)
         run->hold = false;
     } else if (g_str_equal(words[0], "policy")) {
         policy_set(run, words + 1);
+    } else if (g_str_equal(words[0], "queued")) {
+        run->queued[words[1][0] - 'A'] = number(words[2]);
     } else {
         client_act(run, words[0], words[1][0] - 'A');
     }

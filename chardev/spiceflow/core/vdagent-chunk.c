@@ -373,6 +373,7 @@ static SpiceVdagentVerdict client_prefix(Client *client, uint8_t *data,
         s->prefix_len = 0;
         return SPICE_VDAGENT_DISCARD;
     }
+    s->passed++;
     if (kept) {
         client_buffer_kept(client, data + take, len - take, buffer);
     } else {
@@ -416,6 +417,7 @@ SpiceVdagentVerdict spice_vdagent_client_piece(SpiceVdagentClient *client,
     if (!s->passing) {
         return SPICE_VDAGENT_DISCARD;
     }
+    s->passed++;
     client_buffer(client, data, len, buffer);
     return SPICE_VDAGENT_PASS;
 }

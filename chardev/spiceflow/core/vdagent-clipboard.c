@@ -166,7 +166,7 @@ static bool question_from_guest(Agent *agent, const Message *msg,
         }
         why = SPICE_VDAGENT_EV_DROPPED;
     }
-    vdagent_question_add(&clip->sel->refused, 0, clip->type);
+    vdagent_question_add(&clip->sel->refused, NULL, clip->type);
     return vdagent_refuse(agent, why, NULL, msg);
 }
 
@@ -281,7 +281,7 @@ static bool question_from_client(Client *client, const Message *msg,
         return vdagent_refuse(client->agent, SPICE_VDAGENT_EV_REFUSED_POLICY,
                               client, msg);
     }
-    vdagent_question_add(&clip->sel->asked, client->s.id, clip->type);
+    vdagent_question_add(&clip->sel->asked, client, clip->type);
     clip->sel->last_asker = client->s.id;
     return vdagent_to_guest(client, msg);
 }
@@ -295,12 +295,12 @@ static bool contents_from_client(Client *client, const Message *msg,
         return vdagent_refuse(agent, SPICE_VDAGENT_EV_DROPPED, client, msg);
     }
     if (!allowed(&agent->policy, SPICE_VDAGENT_CLIPBOARD_TO_GUEST)) {
-        vdagent_question_add(&clip->sel->refused, 0, clip->type);
+        vdagent_question_add(&clip->sel->refused, NULL, clip->type);
         return vdagent_refuse(agent, SPICE_VDAGENT_EV_REFUSED_POLICY, client,
                               msg);
     }
     if (clip->bytes > agent->policy.max_to_guest) {
-        vdagent_question_add(&clip->sel->refused, 0, clip->type);
+        vdagent_question_add(&clip->sel->refused, NULL, clip->type);
         return vdagent_refuse(agent, SPICE_VDAGENT_EV_REFUSED_SIZE, client,
                               msg);
     }
@@ -366,7 +366,7 @@ void vdagent_clipboard_forgotten(Agent *agent)
     for (unsigned i = 0; i < SPICE_VDAGENT_SELECTIONS; i++) {
         Selection *sel = &agent->s.selection[i];
 
-        drop_asked(agent, i, true);
+        vdagent_questions_forgotten(agent, &sel->asked, empty_answer, i);
         sel->refused.num = 0;
         sel->release_due = false;
         sel->grab_due = sel->owner != 0;

@@ -51,20 +51,43 @@ bool vdagent_question_take(Questions *questions, unsigned i, uint32_t *client,
     for (; i < questions->num; i++) {
         questions->client[i] = questions->client[i + 1];
         questions->type[i] = questions->type[i + 1];
+        questions->passed[i] = questions->passed[i + 1];
     }
     return true;
 }
 
-void vdagent_question_add(Questions *questions, uint32_t client, uint32_t type)
+void vdagent_question_add(Questions *questions, const Client *client,
+                          uint32_t type)
 {
     uint32_t ignored;
 
     if (questions->num == SPICE_VDAGENT_QUESTIONS) {
         vdagent_question_take(questions, 0, &ignored, &ignored);
     }
-    questions->client[questions->num] = client;
+    questions->client[questions->num] = client ? client->s.id : 0;
     questions->type[questions->num] = type;
+    questions->passed[questions->num] = client ? client->s.passed + 1 : 0;
     questions->num++;
+}
+
+void vdagent_questions_forgotten(Agent *agent, Questions *questions,
+                                 void (*fn)(Agent *, uint32_t client,
+                                            unsigned arg), unsigned arg)
+{
+    uint32_t client, ignored;
+    unsigned i = 0;
+
+    while (i < questions->num) {
+        if (vdagent_is_queued(agent, questions->client[i],
+                              questions->passed[i])) {
+            i++;
+            continue;
+        }
+        vdagent_question_take(questions, i, &client, &ignored);
+        if (fn) {
+            fn(agent, client, arg);
+        }
+    }
 }
 
 void vdagent_question_disown(Questions *questions, uint32_t client)
@@ -204,7 +227,7 @@ bool vdagent_from_client(Client *client, Message *msg)
     case VD_AGENT_MONITORS_CONFIG:
     case VD_AGENT_DISPLAY_CONFIG:
         replies = replies_to(agent, msg->type);
-        vdagent_question_add(replies, client->s.id, 0);
+        vdagent_question_add(replies, client, 0);
         return vdagent_to_guest(client, msg);
     case VD_AGENT_CLIENT_DISCONNECTED:
         /* it would end what the other clients do */

@@ -73,6 +73,8 @@ Client *vdagent_started(const Agent *agent, uint32_t id);
 /* The one client that has started, or NULL when there are more or none. */
 Client *vdagent_only(const Agent *agent);
 void vdagent_take_away(Agent *agent, const SpiceVdagentPolicy *old);
+/* Whether the guest has not begun to get that piece of a client. */
+bool vdagent_is_queued(const Agent *agent, uint32_t client, uint64_t passed);
 
 static inline Client *client_of(const GList *link)
 {
@@ -103,7 +105,12 @@ bool vdagent_to_guest(Client *client, const Message *msg);
 /* @client is NULL for a message of the guest's. */
 bool vdagent_refuse(Agent *agent, SpiceVdagentEvent why, const Client *client,
                     const Message *msg);
-void vdagent_question_add(Questions *questions, uint32_t client, uint32_t type);
+void vdagent_question_add(Questions *questions, const Client *client,
+                          uint32_t type);
+/* The guest forgot those that it has got; each goes to @fn, if there is one. */
+void vdagent_questions_forgotten(Agent *agent, Questions *questions,
+                                 void (*fn)(Agent *, uint32_t client,
+                                            unsigned arg), unsigned arg);
 /* Both return false when there is none. */
 bool vdagent_question_take(Questions *questions, unsigned i, uint32_t *client,
                            uint32_t *type);
@@ -141,8 +148,10 @@ void vdagent_xfer_free(Agent *agent);
 bool vdagent_xfer_from_guest(Agent *agent, Message *msg);
 bool vdagent_xfer_from_client(Client *client, Message *msg);
 void vdagent_xfer_client_gone(Client *client);
-/* All transfers end with @result, and the guest is told if @tell_guest. */
-void vdagent_xfer_end_all(Agent *agent, uint32_t result, bool tell_guest);
+/* All transfers end with @result; the guest is told. */
+void vdagent_xfer_end_all(Agent *agent, uint32_t result);
+/* The guest forgot those that it has heard of. */
+void vdagent_xfer_forgotten(Agent *agent);
 void vdagent_xfer_clear(Agent *agent);
 bool vdagent_xfer_take_cancelled(Agent *agent, uint32_t *guest_id);
 bool vdagent_xfer_take_status(Client *client, uint32_t *id, uint32_t *result);

@@ -137,15 +137,18 @@ bool vdagent_xfer_take_cancelled(Agent *agent, uint32_t *guest_id)
 {
     GList *l = agent->num_cancelled ? agent->xfers.head : NULL;
 
-    while (l && ((Xfer *)l->data)->x.client) {
-        l = l->next;
+    for (; l; l = l->next) {
+        Xfer *xfer = l->data;
+
+        /* not before the guest has heard of it */
+        if (!xfer->x.client &&
+            !vdagent_is_queued(agent, xfer->x.beginner, xfer->x.passed)) {
+            *guest_id = xfer->x.guest_id;
+            xfer_forget(agent, xfer);
+            return true;
+        }
     }
-    if (!l) {
-        return false;
-    }
-    *guest_id = ((Xfer *)l->data)->x.guest_id;
-    xfer_forget(agent, l->data);
-    return true;
+    return false;
 }
 
 static uint32_t guest_id_new(Agent *agent, const Client *client, uint32_t id)
@@ -162,7 +165,12 @@ static uint32_t guest_id_new(Agent *agent, const Client *client, uint32_t id)
 static bool start_from_client(Client *client, Message *msg, uint32_t id)
 {
     Agent *agent = client->agent;
-    SpiceVdagentXferState x = { .client = client->s.id, .id = id };
+    SpiceVdagentXferState x = {
+        .client = client->s.id,
+        .id = id,
+        .beginner = client->s.id,
+        .passed = client->s.passed + 1,
+    };
 
     if (!agent->policy.file_transfer) {
         vdagent_xfer_status_add(client, id, VD_AGENT_FILE_XFER_STATUS_DISABLED);
@@ -259,7 +267,25 @@ void vdagent_xfer_client_gone(Client *client)
     g_queue_clear_full(&client->statuses, g_free);
 }
 
-void vdagent_xfer_end_all(Agent *agent, uint32_t result, bool tell_guest)
+/* It is over, and its client is told; the guest is, unless it is forgotten. */
+static void xfer_end(Agent *agent, Xfer *xfer, uint32_t result)
+{
+    if (xfer->x.client) {
+        vdagent_xfer_status_add(
+            spice_vdagent_client_find(agent, xfer->x.client), xfer->x.id,
+            result);
+        xfer_cancel(agent, xfer);
+    }
+}
+
+void vdagent_xfer_end_all(Agent *agent, uint32_t result)
+{
+    for (GList *l = agent->xfers.head; l; l = l->next) {
+        xfer_end(agent, l->data, result);
+    }
+}
+
+void vdagent_xfer_forgotten(Agent *agent)
 {
     GList *l = agent->xfers.head;
 
@@ -267,13 +293,8 @@ void vdagent_xfer_end_all(Agent *agent, uint32_t result, bool tell_guest)
         Xfer *xfer = l->data;
 
         l = l->next;
-        if (xfer->x.client) {
-            vdagent_xfer_status_add(
-                spice_vdagent_client_find(agent, xfer->x.client), xfer->x.id,
-                result);
-            xfer_cancel(agent, xfer);
-        }
-        if (!tell_guest) {
+        if (!vdagent_is_queued(agent, xfer->x.client, xfer->x.passed)) {
+            xfer_end(agent, xfer, VD_AGENT_FILE_XFER_STATUS_CANCELLED);
             xfer_forget(agent, xfer);
         }
     }

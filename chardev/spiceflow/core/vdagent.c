@@ -43,7 +43,9 @@
  * CLIENT_DISCONNECTED, and it drops everything else with it.  So when a client
  * leaves the guest in the middle of a message while others stay, these are
  * introduced again: capabilities, with the request that makes the guest begin
- * a session, and who has the clipboards; transfers have ended for them.
+ * a session, and who has the clipboards; transfers have ended for them.  What
+ * they said that still waits for the guest stands: it comes after the message,
+ * and its sender is often the one for whom the guest had to forget.
  */
 #include "vdagent-priv.h"
 
@@ -56,6 +58,14 @@ void vdagent_event(Agent *agent, SpiceVdagentEvent event, uint32_t client,
     if (agent->ops->event) {
         agent->ops->event(agent->opaque, event, client, msg->type, msg->size);
     }
+}
+
+bool vdagent_is_queued(const Agent *agent, uint32_t client, uint64_t passed)
+{
+    const Client *c = vdagent_started(agent, client);
+
+    return c && passed && agent->ops->queued &&
+           passed + agent->ops->queued(agent->opaque, client) > c->s.passed;
 }
 
 const char *spice_vdagent_event_name(SpiceVdagentEvent event)
@@ -170,10 +180,10 @@ static void guest_forgets(Agent *agent)
     s->announce_due = true;
     s->announce_request = true;
     s->max_due = true;
-    s->replies[0].num = 0;
-    s->replies[1].num = 0;
+    vdagent_questions_forgotten(agent, &s->replies[0], NULL, 0);
+    vdagent_questions_forgotten(agent, &s->replies[1], NULL, 0);
     vdagent_clipboard_forgotten(agent);
-    vdagent_xfer_end_all(agent, VD_AGENT_FILE_XFER_STATUS_CANCELLED, false);
+    vdagent_xfer_forgotten(agent);
 }
 
 void vdagent_take_away(Agent *agent, const SpiceVdagentPolicy *old)
@@ -181,7 +191,7 @@ void vdagent_take_away(Agent *agent, const SpiceVdagentPolicy *old)
     vdagent_caps_check_serial(agent);
     vdagent_clipboard_take_away(agent, old);
     if (!agent->policy.file_transfer) {
-        vdagent_xfer_end_all(agent, VD_AGENT_FILE_XFER_STATUS_DISABLED, true);
+        vdagent_xfer_end_all(agent, VD_AGENT_FILE_XFER_STATUS_DISABLED);
     }
 }
 

@@ -37,9 +37,12 @@ typedef struct SpiceVdagentCaps {
  * @num: how many
  * @client: who asked, maybe gone since; 0 for the guest
  * @type: what for: VD_AGENT_CLIPBOARD_*
+ * @passed: which of that client's pieces it was, as counted in
+ *   SpiceVdagentClientState.passed.  Need not be saved: 0 is long ago
  */
 typedef struct SpiceVdagentQuestions {
     uint8_t num;
+    uint64_t passed[SPICE_VDAGENT_QUESTIONS];
     uint32_t client[SPICE_VDAGENT_QUESTIONS];
     uint32_t type[SPICE_VDAGENT_QUESTIONS];
 } SpiceVdagentQuestions;
@@ -135,6 +138,7 @@ typedef struct SpiceVdagentState {
  * @judged: the beginning of that message was judged
  * @passing: and goes to the guest
  * @message_left: bytes of that message still to come
+ * @passed: pieces that went to the guest so far.  Need not be saved
  * @prefix_len: bytes of its beginning that are kept.  Only before @judged
  * @prefix: those bytes
  * @caps: its capabilities
@@ -154,6 +158,7 @@ typedef struct SpiceVdagentClientState {
     bool judged;
     bool passing;
     uint64_t message_left;
+    uint64_t passed;
     uint32_t prefix_len;
     uint8_t prefix[SPICE_VDAGENT_PREFIX_MAX];
     SpiceVdagentCaps caps;
@@ -170,11 +175,15 @@ typedef struct SpiceVdagentClientState {
  * @client: whose it is; 0: that one is gone, and the guest is to be told
  * @id: the client's number for it
  * @guest_id: the guest's
+ * @beginner: who began it, also when @client is 0.  Need not be saved
+ * @passed: with which of its pieces.  Need not be saved
  */
 typedef struct SpiceVdagentXferState {
     uint32_t client;
     uint32_t id;
     uint32_t guest_id;
+    uint32_t beginner;
+    uint64_t passed;
 } SpiceVdagentXferState;
 
 /**

@@ -99,10 +99,14 @@ typedef enum {
  * struct SpiceVdagentOps: what the owner is told.
  * @event: a message was judged: its type, and the bytes of its payload.  Must
  *   not call back.  Optional.
+ * @queued: asks how many buffers of a client (SPICE_VDAGENT_PASS) the guest has
+ *   not begun to get: what they say is not forgotten when the guest forgets.
+ *   Must not call back.  Optional.
  */
 typedef struct SpiceVdagentOps {
     void (*event)(void *opaque, SpiceVdagentEvent event, uint32_t client,
                   uint32_t type, uint32_t size);
+    uint32_t (*queued)(void *opaque, uint32_t client);
 } SpiceVdagentOps;
 
 /**
@@ -217,7 +221,8 @@ uint64_t spice_vdagent_left_after(uint64_t left, const uint8_t *data,
  * the client is in the middle of is not wanted any more (SpiceFlowOps.
  * turn_lost).  The only message that makes a guest drop a part of one is
  * CLIENT_DISCONNECTED, so it is due, and after it what the guest forgot with
- * it: capabilities, and the clipboards of the clients.  Transfers end.
+ * it: capabilities, and the clipboards of the clients.  Transfers that it has
+ * heard of end.
  * @client: the client
  */
 void spice_vdagent_client_turn_lost(SpiceVdagentClient *client);
