@@ -485,7 +485,7 @@ static bool pick(FlowModel *m)
     }
     if (m->server->len) {
         m->current = pop(m->server);
-        m->torn = false;
+        m->torn = m->torn && m->current->paid;
         return true;
     }
     if (m->torn) {

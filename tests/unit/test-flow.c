@@ -1088,11 +1088,14 @@ static void test_ops_left_out(void)
     spice_flow_tick(flow, 200);                 /* a loses its turn */
     g_assert_true(spice_flow_server_may_write(flow));
     g_assert_true(spice_flow_server_write(flow, &end));
+    g_assert_cmpuint(bytes, ==, 8);             /* b still has to wait */
+    spice_flow_server_write_unpaid(flow, &(SpiceFlowBuffer) {
+        .data = "!", .len = 1 });
     g_assert_true(spice_flow_send(flow, "x", 1));
     spice_flow_tick(flow, 300);
     spice_flow_tick(flow, 500);                 /* b takes nothing */
     g_assert_false(spice_flow_client_begin(b));
-    g_assert_cmpuint(bytes, ==, 11);
+    g_assert_cmpuint(bytes, ==, 12);
     g_assert_null(spice_flow_check(flow));
     spice_flow_client_remove(b);
     spice_flow_close(flow);

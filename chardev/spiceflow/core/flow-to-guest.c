@@ -236,7 +236,10 @@ static bool current_next(SpiceFlow *flow)
 
     if (!link) {
         link = flow_queue_pop(&flow->server);
-        flow->torn = flow->torn && !link;
+        /* A paid one may have been queued before the message was torn. */
+        if (link && !((SpiceFlowMessage *)link->data)->paid) {
+            flow->torn = false;
+        }
     }
     if (!link) {
         client = flow->turn;

@@ -13,7 +13,8 @@
  *   server    the server's own buffers: they are complete in themselves, and a
  *             notice about a client that left must precede the next client.
  *             After a message that can not be completed (`torn`) only these
- *             go, until there was one: it makes the guest forget the rest;
+ *             go, until there was an unpaid one: it makes the guest forget
+ *             the rest;
  *   turn      the client whose last buffer said that its message goes on.  No
  *             other client may come between, even while it has nothing queued;
  *   ready     the clients with something queued, round robin by message.
@@ -437,7 +438,7 @@ void spice_flow_stop(SpiceFlow *flow, int64_t now)
 
 static uint32_t client_reset(SpiceFlowClient *client)
 {
-    client->tokens = client->params.window;
+    client->tokens = client->params.flow_control ? client->params.window : 0;
     client->due = 0;
     if (client->receiving) {
         client->receiving = RECEIVING_STALE;

@@ -98,7 +98,7 @@ typedef enum {
  * @turn_lost: the client paused in the middle of a message to the guest for
  *   longer than the stall timeout, while others waited: the rest of that
  *   message will never be wanted.  As after spice_flow_client_remove()
- *   returned true, a buffer of the server's own must follow.  Optional.
+ *   returned true, spice_flow_server_write_unpaid() must follow.  Optional.
  * @remove: the client is to be removed: nothing of it is sent, received or
  *   counted from here on.  The owner still owes spice_flow_client_remove(),
  *   at once or later.
@@ -267,8 +267,8 @@ SpiceFlowClient *spice_flow_client_add(SpiceFlow *flow,
  * @client: the client
  *
  * Returns: true when the guest is left in the middle of a message that can
- * not be completed.  Then no other client's buffer goes before a buffer of the
- * server's own, which the owner queues to make the guest forget the rest.
+ * not be completed.  Then no other client's buffer goes before the owner has
+ * made the guest forget the rest, with spice_flow_server_write_unpaid().
  */
 bool spice_flow_client_remove(SpiceFlowClient *client);
 
