@@ -157,7 +157,7 @@ def client_version():
 
 def next_steps(screen, backend):
     """What to type by hand, ready to be pasted."""
-    server = " ".join(server_args("/tmp/vm.spice", backend))
+    server = " ".join(server_args("vm.spice", backend))
     port = " ".join(chardev_args("p1", PORT, backend))
     screen.line("Next, by hand:")
     screen.line()
@@ -171,7 +171,7 @@ def next_steps(screen, backend):
     screen.line("      %s \\" % port)
     screen.line("      -device virtio-serial -device virtserialport,"
                 "chardev=p1,name=%s" % PORT)
-    screen.line("  remote-viewer spice+unix:///tmp/vm.spice")
+    screen.line("  remote-viewer spice+unix://$PWD/vm.spice")
 
 
 def stay(screen, rig, guest):

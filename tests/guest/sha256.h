@@ -120,7 +120,8 @@ static inline void sha256_block_plain(Sha256 *s, const uint8_t *data)
     }
     memcpy(v, s->h, sizeof(v));
     for (int i = 0; i < 64; i++) {
-        uint32_t t1 = v[7] + sha256_k[i] + w[i] + ((v[4] & v[5]) ^ (~v[4] & v[6])) +
+        uint32_t t1 = v[7] + sha256_k[i] + w[i] +
+            ((v[4] & v[5]) ^ (~v[4] & v[6])) +
             (sha256_ror(v[4], 6) ^ sha256_ror(v[4], 11) ^
              sha256_ror(v[4], 25));
         uint32_t t2 = ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2])) +
