@@ -20,6 +20,7 @@
  */
 
 #include <string.h>
+#include <glib/gstdio.h>
 
 #include "sfclient.h"
 
@@ -60,7 +61,6 @@ static void on_copy_progress(goffset done, goffset total, gpointer data)
 {
     Copy *copy = data;
 
-    copy->bytes = done;
     if (progress_due(&copy->progress)) {
         say("progress agent %s %" G_GOFFSET_FORMAT " %" G_GOFFSET_FORMAT,
             copy->name, done, total);
@@ -94,6 +94,10 @@ static void copy_files(int count, char **paths)
     copy->name = g_path_get_basename(paths[0]);
     copy->start = g_get_monotonic_time();
     for (int i = 0; i < count; i++) {
+        GStatBuf st;
+
+        /* The last progress may lack what the guest took at the very end. */
+        copy->bytes += g_stat(paths[i], &st) == 0 ? st.st_size : 0;
         files[i] = g_file_new_for_commandline_arg(paths[i]);
     }
     spice_main_channel_file_copy_async(main_channel, files, G_FILE_COPY_NONE,
