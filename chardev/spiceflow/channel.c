@@ -50,6 +50,12 @@
 #define TLS_RECORD          (16 * KiB)
 /* Messages of the server's own that a client may leave unread. */
 #define CONTROL_MAX         (64 * KiB)
+/*
+ * Segments or window probes in a row without an answer that make silence mean
+ * something.  To a client that has stopped to read, probes are minutes apart,
+ * but each is answered.
+ */
+#define UNANSWERED_MIN      2
 /* Bodies of the messages every channel has: PONG is 12 bytes. */
 #define BASE_MESSAGE_MAX    64
 
@@ -824,7 +830,8 @@ uint32_t sf_channel_silent_for(const SFChannel *channel)
         ioc = QIO_CHANNEL_TLS(ioc)->master;
     }
     if (getsockopt(QIO_CHANNEL_SOCKET(ioc)->fd, IPPROTO_TCP, TCP_INFO, &info,
-                   &len) == 0) {
+                   &len) == 0 &&
+        MAX(info.tcpi_retransmits, info.tcpi_probes) >= UNANSWERED_MIN) {
         return MIN(info.tcpi_last_ack_recv, info.tcpi_last_data_recv);
     }
 #endif

@@ -678,7 +678,10 @@ static const VMStateDescription *part(const VMStateDescription *vmsd,
     g_error("%s has no part %s", vmsd->name, name);
 }
 
-/* The number behind each is padding, and for SFSaved what is not carried. */
+/*
+ * The number behind each is padding, and what need not be carried: parts of
+ * SFSaved, and the agent's counts of the pieces that have passed.
+ */
 static void test_every_field(void)
 {
     const VMStateDescription *saved = &sf_vmstate_saved;
@@ -702,12 +705,13 @@ static void test_every_field(void)
         { agent, sizeof(SFSavedAgent), 3 },
         { part(agent, "clients"), sizeof(SFSavedAgentClient), 0 },
         { vdagent, sizeof(SpiceVdagentSaved), 3 + 4 + 4 },
-        { once, sizeof(SpiceVdagentState), 17 },
+        { once, sizeof(SpiceVdagentState), 21 },
         { part(once, "guest"), sizeof(SpiceVdagentCaps), 2 },
-        { part(once, "selection"), sizeof(SpiceVdagentSelection), 8 },
-        { part(once, "replies"), sizeof(SpiceVdagentQuestions), 3 },
-        { part(vdagent, "clients"), sizeof(SpiceVdagentClientState), 15 },
-        { part(vdagent, "xfers"), sizeof(SpiceVdagentXferState), 0 },
+        { part(once, "selection"), sizeof(SpiceVdagentSelection), 12 },
+        { part(once, "replies"), sizeof(SpiceVdagentQuestions),
+          7 + SPICE_VDAGENT_QUESTIONS * 8 },
+        { part(vdagent, "clients"), sizeof(SpiceVdagentClientState), 15 + 8 },
+        { part(vdagent, "xfers"), sizeof(SpiceVdagentXferState), 12 },
         { part(vdagent, "statuses"), sizeof(SpiceVdagentStatusState), 0 },
         { vmc, sizeof(SFSavedVmc), 8 },
         { part(vmc, "guard"), sizeof(SpiceFlowUsbredirSaved), 3 },
