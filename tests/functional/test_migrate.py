@@ -287,14 +287,15 @@ class TestNothingComesOfIt(Move):
     """Failed and cancelled: the client and the guest never know."""
 
     def transfer(self, attempt):
-        """A stream both ways, with ATTEMPT in the middle of it."""
+        """A stream to the client, with ATTEMPT in the middle of it.  Only one
+        way: spice-gtk does not read a channel while a write on it waits, so
+        an echo of more than the buffers hold stands still."""
         total = 64 * MIB
         client = self.rig.client(uri="spice+unix://" + self.socket)
         client.find(r"^port-new %s$" % PORT)
-        job = self.guest.start("porttool echo %s %d" % (PORT, total))
-        client.wait_port(PORT)
         client.send("port", PORT, "check", total, 3)
-        client.send("port", PORT, "gen", total, 3)
+        job = self.guest.start("porttool gen %s %d -s 3" % (PORT, total))
+        client.wait_port(PORT)
         attempt()
         assert self.qemu.command("query-status")["running"]
         client.expect(r"^done port \S+ check", 90, r"^failed")
