@@ -155,14 +155,6 @@ size_t sf_channel_queued(const SFChannel *channel)
     return channel->queued;
 }
 
-static void source_clear(guint *tag)
-{
-    if (*tag) {
-        g_source_remove(*tag);
-        *tag = 0;
-    }
-}
-
 /*
  * A watch on the socket.  GLib takes the descriptor of a source that may not
  * recurse out of its main context around every dispatch, and each time wakes
@@ -216,8 +208,8 @@ void sf_channel_fail(SFChannel *channel, const char *why)
                                  channel->info.mess.channel_id, channel->peer,
                                  why);
     channel->failed = true;
-    source_clear(&channel->in_tag);
-    source_clear(&channel->out_tag);
+    g_clear_handle_id(&channel->in_tag, g_source_remove);
+    g_clear_handle_id(&channel->out_tag, g_source_remove);
     channel_schedule(channel);
 }
 
@@ -395,7 +387,7 @@ static void channel_flush(SFChannel *channel)
         }
     }
     if (sf_channel_closed(channel) || QSIMPLEQ_EMPTY(&channel->items)) {
-        source_clear(&channel->out_tag);
+        g_clear_handle_id(&channel->out_tag, g_source_remove);
     } else if (!channel->out_tag) {
         channel->out_tag = channel_watch(channel, G_IO_OUT,
                                          channel_writable);
@@ -708,7 +700,7 @@ static bool channel_read_some(SFChannel *channel, uint8_t *data, bool again)
     room = MIN(room, READ_SIZE);
     if (room == 0) {
         channel->paused = true;
-        source_clear(&channel->in_tag);
+        g_clear_handle_id(&channel->in_tag, g_source_remove);
         return false;
     }
     if (channel->held) {
@@ -802,9 +794,9 @@ void sf_channel_close(SFChannel *channel, const char *why)
                                   channel->info.mess.channel_id, channel->peer,
                                   why);
     channel->closed = true;
-    source_clear(&channel->in_tag);
-    source_clear(&channel->out_tag);
-    source_clear(&channel->later_tag);
+    g_clear_handle_id(&channel->in_tag, g_source_remove);
+    g_clear_handle_id(&channel->out_tag, g_source_remove);
+    g_clear_handle_id(&channel->later_tag, g_source_remove);
     while (!QSIMPLEQ_EMPTY(&channel->items)) {
         item_pop(channel);
     }

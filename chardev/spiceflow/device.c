@@ -20,11 +20,6 @@
 /* Above that of every frontend: usb-redir has 0, virtio its depth. */
 #define RUN_STATE_PRIORITY  1000
 
-static int64_t now_ms(void)
-{
-    return qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
-}
-
 /*
  * Flow machine
  */
@@ -47,7 +42,7 @@ static void device_wake_guest(void *opaque)
 static void device_tick(void *opaque)
 {
     SFDevice *device = opaque;
-    int64_t next = spice_flow_tick(device->flow, now_ms());
+    int64_t next = spice_flow_tick(device->flow, sf_device_now());
 
     if (next >= 0) {
         timer_mod(device->stall_timer, next);
@@ -59,7 +54,7 @@ static void device_clock(void *opaque, bool runs)
     SFDevice *device = opaque;
 
     if (runs) {
-        timer_mod(device->stall_timer, now_ms());
+        timer_mod(device->stall_timer, sf_device_now());
     } else {
         timer_del(device->stall_timer);
     }
@@ -109,9 +104,9 @@ static void device_run_state(void *opaque, bool running, RunState state)
     if (running) {
         sf_migrate_started(device);
         sf_frontend_set_running(&device->frontend, true);
-        spice_flow_start(device->flow, now_ms());
+        spice_flow_start(device->flow, sf_device_now());
     } else {
-        spice_flow_stop(device->flow, now_ms());
+        spice_flow_stop(device->flow, sf_device_now());
         sf_frontend_set_running(&device->frontend, false);
     }
 }

@@ -7,6 +7,7 @@
 #define CHARDEV_SPICEFLOW_DEVICE_H
 
 #include "qobject/qdict.h"
+#include "qemu/timer.h"
 #include "frontend.h"
 #include "saved.h"
 #include "server.h"
@@ -112,6 +113,16 @@ const SFKind *sf_device_kind(const char *name, uint8_t *type);
  */
 bool sf_device_init(SFDevice *device, Error **errp);
 void sf_device_cleanup(SFDevice *device);
+
+/**
+ * sf_device_now: the time that the flow machine of a device is given.
+ *
+ * Returns: ms; runs on while the VM is stopped.
+ */
+static inline int64_t sf_device_now(void)
+{
+    return qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
+}
 
 /**
  * sf_device_flow_new: a flow machine whose ops without a client are served by

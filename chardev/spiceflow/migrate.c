@@ -33,17 +33,13 @@
 #include "migrate.h"
 #include "trace.h"
 
-static int64_t now_ms(void)
-{
-    return qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
-}
-
 bool sf_migrate_flow_restore(SFDevice *device, const SFSaved *saved,
                              Error **errp)
 {
     g_autofree char *wrong = NULL;
 
-    if (!spice_flow_restore(device->flow, &saved->flow, now_ms(), &wrong)) {
+    if (!spice_flow_restore(device->flow, &saved->flow, sf_device_now(),
+                            &wrong)) {
         error_setg(errp, "bad flow state: %s", wrong);
         return false;
     }
@@ -135,7 +131,7 @@ static int device_pre_save(void *opaque)
     saved->type = device->endpoint.type;
     saved->guest_open = device->fe_open;
     saved->host_open = device->frontend.want_open;
-    spice_flow_save(device->flow, &saved->flow, now_ms());
+    spice_flow_save(device->flow, &saved->flow, sf_device_now());
     device->kind->save(device, saved);
     trace_spiceflow_migrate_save(device->label, saved->flow.num_clients,
                                  saved->flow.num_buffers,

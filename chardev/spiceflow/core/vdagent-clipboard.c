@@ -117,11 +117,13 @@ static void owner_set(Selection *sel, uint32_t client, bool guest)
  * From the guest
  */
 
-static bool grab_from_guest(Agent *agent, const Message *msg, const Clip *clip)
+/*
+ * The guest has taken or given up a selection: what was asked of the contents
+ * before is void, and so is what the server was about to say of them itself.
+ */
+static bool ownership_to_clients(Agent *agent, const Message *msg,
+                                 const Clip *clip)
 {
-    owner_set(clip->sel, 0, true);
-    grab_read(agent, msg, clip);
-    clip->sel->refused.num = 0;
     drop_asked(agent, clip->index, agent->num_started > 1);
     if (!allowed(&agent->policy, SPICE_VDAGENT_CLIPBOARD_TO_CLIENT)) {
         return vdagent_refuse(agent, SPICE_VDAGENT_EV_REFUSED_POLICY, NULL,
@@ -134,20 +136,19 @@ static bool grab_from_guest(Agent *agent, const Message *msg, const Clip *clip)
     return vdagent_to_all(agent, msg);
 }
 
+static bool grab_from_guest(Agent *agent, const Message *msg, const Clip *clip)
+{
+    owner_set(clip->sel, 0, true);
+    grab_read(agent, msg, clip);
+    clip->sel->refused.num = 0;
+    return ownership_to_clients(agent, msg, clip);
+}
+
 static bool release_from_guest(Agent *agent, const Message *msg,
                                const Clip *clip)
 {
     clip->sel->guest_owns = false;
-    drop_asked(agent, clip->index, agent->num_started > 1);
-    if (!allowed(&agent->policy, SPICE_VDAGENT_CLIPBOARD_TO_CLIENT)) {
-        return vdagent_refuse(agent, SPICE_VDAGENT_EV_REFUSED_POLICY, NULL,
-                              msg);
-    }
-    FOREACH_STARTED(agent, client, l) {
-        client->s.release_due[clip->index] = false;
-        client->s.grab_due[clip->index] = false;
-    }
-    return vdagent_to_all(agent, msg);
+    return ownership_to_clients(agent, msg, clip);
 }
 
 static bool question_from_guest(Agent *agent, const Message *msg,
