@@ -20,7 +20,6 @@ import shlex
 import shutil
 import socket
 import subprocess
-import time
 import uuid
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from .skip import Skip
 UID = 64055             # libvirt-qemu's in Debian
 USER_UID = 64056        # somebody who may connect
 STRANGER_UID = 64057    # somebody who may not
+DOCS = ROOT / "docs/libvirt"
 DRIVERS = "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver"
 NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 
@@ -81,13 +81,13 @@ read -r _ || true
 # QEMU's guests under libvirt, where ours have no KVM: what has to change.
 CONSOLE = """\
     <serial type='file'>
-      <source path='/var/log/libvirt/qemu/%s.console'/>
+      <source path='%s'/>
       <target port='0'/>
     </serial>
 """
-CONTROL = """\
+SERIAL = """\
     <serial type='unix'>
-      <source mode='bind' path='%s/%s.control'/>
+      <source mode='bind' path='%s'/>
       <target port='1'/>
     </serial>
 """
@@ -138,11 +138,16 @@ class Host:
         self.name = name
         self.home = os.path.join(folder, name)
         self.session = session
+        self.home_inside = "/run/user/%d" % USER_UID if session else \
+            "/var/lib/libvirt"
+        self.work = self.home_inside + "/work"
+        self.port = free_port()
         self.guests = []
         self.process = None
         os.chmod(folder, 0o711)
         os.mkdir(self.home, 0o711)
         self._furnish()
+        self._checkout()
         hide = accelerator() != "kvm" and os.path.exists("/dev/kvm")
         env = dict(os.environ, LC_ALL="C", DRIVERS=DRIVERS,
                    HIDE_KVM="yes" if hide else "")
@@ -231,6 +236,17 @@ class Host:
             for folder in ("", "/.config", "/.config/libvirt"):
                 os.chown(user + folder, USER_UID, USER_UID)
 
+    def _checkout(self):
+        """A folder in there that looks like the checkout, for commands that
+        are to be run in one; its domains are adapted to this place."""
+        work = self.path(self.work)
+        os.makedirs(work + "/docs/libvirt")
+        os.symlink(ROOT / "scripts", work + "/scripts")
+        for path in DOCS.glob("*.xml"):
+            Path(work, "docs/libvirt", path.name).write_text(
+                self.adapted(path.read_text(encoding="utf-8")),
+                encoding="utf-8")
+
     # -- programs --
 
     def shell(self, script, check=True, timeout=120, user=None):
@@ -246,13 +262,15 @@ class Host:
         try:
             done = subprocess.run(
                 [*words, "bash", "-euo", "pipefail", "-c",
-                 'cd "$0"; ' + script, str(ROOT)], check=False, env=env,
+                 'cd "$0"; ' + script, self.work], check=False, env=env,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
                 stderr=subprocess.STDOUT, timeout=seconds(timeout))
         except subprocess.TimeoutExpired as late:
             raise RigError("%s: no end after %g s: %s" % (
                 script, timeout, (late.stdout or b"")[-500:])) from None
-        if check and done.returncode:
+        # an error of QEMU's is an answer to virsh
+        if check and (done.returncode or re.search(r'(?m)^\{.*"error":\{',
+                                                   done.stdout)):
             raise VirshError("%s\n%s" % (script, done.stdout.strip()))
         return done.stdout
 
@@ -260,42 +278,54 @@ class Host:
         return self.shell("virsh " + " ".join(
             shlex.quote(str(word)) for word in words), **options).strip()
 
-    def install(self):
-        """The emulator, as users install it, but without spice-server's
-        modules: as where spiceflow is needed."""
-        done = subprocess.run(
-            [str(ROOT / "scripts/install"), "--no-spice",
-             self.path("/opt/spiceflow")], check=False, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        if done.returncode:
-            raise RigError(done.stdout)
+    def without_spice(self):
+        """Take spice-server's modules away again, which a build has where
+        that is installed: as where spiceflow is needed."""
+        for path in Path(self.path("/opt/spiceflow/lib")).rglob("*.so"):
+            if re.search(r"-spice(\.|-)|-qxl\.", path.name):
+                path.unlink()
 
     # -- guests --
 
-    def adapted(self, xml, name):
+    def adapted(self, xml):
         """A domain of the documents for this machine room: our kernel, a
-        serial line to talk to it, and no KVM where there is none."""
+        serial line to talk to it, a free port, and no KVM where there is
+        none.  The network is the machine's own affair."""
+        name = re.search(r"<name>(.*?)</name>", xml)[1]
         if accelerator() != "kvm":
             xml = xml.replace("<domain type='kvm'", "<domain type='qemu'")
-        kernel = ("<kernel>/var/lib/libvirt/images/kernel</kernel>"
-                  "<initrd>/var/lib/libvirt/images/initrd</initrd>"
-                  "<cmdline>%s</cmdline>" % KERNEL_LINE)
-        xml = re.sub(r"<boot dev='hd'/>", kernel, xml, count=1)
-        serial = "" if "<serial " in xml else CONSOLE % name
-        control = "/run/user/%d" % USER_UID if self.session else \
-            "/var/lib/libvirt/qemu"
-        if self.session:
-            serial = serial.replace("/var/log/libvirt/qemu", control)
-            xml = xml.replace("/var/lib/libvirt/images", control)
-        serial += CONTROL % (control, name)
-        # the network is the machine's own affair
+            xml = xml.replace("<cpu mode='host-model' check='partial'/>",
+                              "<cpu mode='maximum'/>")
+        images = self.home_inside + ("" if self.session else "/images")
+        xml = xml.replace(
+            "<boot dev='hd'/>", "<kernel>%s/kernel</kernel><initrd>%s/initrd"
+            "</initrd><cmdline>%s</cmdline>" % (images, images, KERNEL_LINE))
+        serial = SERIAL % self.run_file(name, "control")
+        if "<serial " not in xml:
+            serial = CONSOLE % self.run_file(name, "console") + serial
         xml = re.sub(r" *<interface .*?</interface>\n", "", xml, flags=re.S)
-        return xml.replace("  </devices>", serial + "  </devices>")
+        xml = xml.replace("port=5930", "port=%d" % self.port)
+        # behind what is there, for its number in the guest
+        at = xml.index("    <channel ") if "    <channel " in xml \
+            else xml.index("    <graphics ")
+        console = xml.find("    <console ")
+        if console >= 0:
+            at = console
+        return xml[:at] + serial + xml[at:]
+
+    def run_file(self, name, kind):
+        """Where a guest's console and control socket are, inside."""
+        if self.session:
+            folder = self.home_inside
+        elif kind == "console":
+            folder = "/var/log/libvirt/qemu"
+        else:
+            folder = "/var/lib/libvirt/qemu"
+        return "%s/%s.%s" % (folder, name, kind)
 
     def prepare(self, variant="base"):
         """Kernel and initramfs where the guests look for them."""
-        folder = "/run/user/%d" % USER_UID if self.session else \
-            "/var/lib/libvirt/images"
+        folder = self.home_inside + ("" if self.session else "/images")
         for source, target in zip(paths.guest_images(variant),
                                   ("kernel", "initrd")):
             shutil.copy(source, self.path(folder + "/" + target))
@@ -344,14 +374,10 @@ class Machine:
 
     def _file(self, kind):
         if kind == "log":
-            folder = "/run/user/%d/.cache/libvirt/qemu/log" % USER_UID \
+            folder = self.host.home_inside + "/.cache/libvirt/qemu/log" \
                 if self.host.session else "/var/log/libvirt/qemu"
-        elif self.host.session:
-            folder = "/run/user/%d" % USER_UID
-        else:
-            folder = "/var/log/libvirt/qemu" if kind == "console" \
-                else "/var/lib/libvirt/qemu"
-        return self.host.path("%s/%s.%s" % (folder, self.name, kind))
+            return self.host.path("%s/%s.log" % (folder, self.name))
+        return self.host.path(self.host.run_file(self.name, kind))
 
     def connect(self):
         """To the guest's command server; a new QEMU has a new socket."""
@@ -380,7 +406,7 @@ class Machine:
         if arguments:
             request["arguments"] = arguments
         said = self.host.virsh("qemu-monitor-command", self.name,
-                               json.dumps(request))
+                               json.dumps(request), check=False)
         answer = json.loads(said)
         if "error" in answer:
             raise QmpError(answer["error"])
@@ -401,14 +427,6 @@ class Machine:
 
 
 # ---- the documents ----
-
-DOCS = ROOT / "docs/libvirt"
-
-
-def xml(name):
-    """A domain of the documents."""
-    return (DOCS / name).read_text(encoding="utf-8")
-
 
 def block(page, name):
     """The code block of a page that a comment gives that name."""
@@ -433,4 +451,4 @@ def wait_state(host, name, state, timeout=30):
 
 
 __all__ = ["Host", "Machine", "QmpError", "VirshError", "block", "blocks",
-           "free_port", "require", "run_as", "wait_state", "xml", "time"]
+           "free_port", "require", "run_as", "wait_state"]
