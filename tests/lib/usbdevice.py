@@ -25,7 +25,11 @@ class UsbDevice:
             log=self.prefix + ".log", stdin=subprocess.PIPE,
             stdout=subprocess.PIPE)
         self.buffer = b""
-        self.expect("connected")
+        try:
+            self.expect("connected")
+        except RigError:
+            self.process.end()
+            raise
 
     def expect(self, event, timeout=20):
         """What it says next."""
