@@ -537,7 +537,8 @@ STEPS = [
     Step("build", "other builds", script, "tests/scripts/builds"),
     Step("qemu", "unit tests in QEMU", qemu, "unit"),
     Step("qemu", "qtests", qemu, "qtest"),
-    Step("functional", "functional tests", script, "tests/functional/run"),
+    Step("functional", "functional tests", script, "tests/functional/run",
+         "-j", "2"),
     Step("model", "formal model", script, "scripts/model", "--quick"),
 ]
 
