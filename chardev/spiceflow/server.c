@@ -25,6 +25,7 @@
 #include "compat.h"
 #include "descriptions.h"
 #include "device.h"
+#include "events.h"
 #include "trace.h"
 
 /*
@@ -109,8 +110,8 @@ uint32_t sf_server_admit(SFServer *server)
         if (server->max_clients > 1) {
             return SPICE_LINK_ERR_PERMISSION_DENIED;
         }
-        sf_client_remove(QTAILQ_FIRST(&server->clients),
-                         "a new client takes its place");
+        sf_client_remove(QTAILQ_FIRST(&server->clients), SF_REASON_REPLACED,
+                         NULL);
     }
     return SPICE_LINK_ERR_OK;
 }
@@ -308,6 +309,8 @@ static void server_complete(UserCreatable *uc, Error **errp)
         !server_check_password(server, errp)) {
         return;
     }
+    server->events = sf_events_new(object_get_canonical_path_component(
+                                       OBJECT(uc)));
     server->key = sf_ticket_key_new(errp);
     if (server->key) {
         server_listen(server, errp);
@@ -350,8 +353,9 @@ static void server_finalize(Object *obj)
     }
     while (!QTAILQ_EMPTY(&server->clients)) {
         sf_client_remove(QTAILQ_FIRST(&server->clients),
-                         "the server is deleted");
+                         SF_REASON_SERVER_DELETED, NULL);
     }
+    sf_events_free(server->events);
     if (server->tls_creds) {
         object_unref(OBJECT(server->tls_creds));
     }
@@ -564,6 +568,7 @@ static void stats_get(Object *obj, Visitor *v, const char *name, void *opaque,
     qdict_put_int(dict, "pending-links", server->num_links);
     qdict_put_int(dict, "links-accepted", server->links_accepted);
     qdict_put_int(dict, "links-failed", server->links_failed);
+    sf_events_describe(server->events, dict);
     visit_type_any(v, name, &any, errp);
 }
 
