@@ -1,179 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Domains and commands of docs/libvirt, with a real libvirtd.
-
-Nothing is written twice: the domains are the files, the commands are the
-blocks of the pages, run as they stand in a place where /var/lib/libvirt and
-the like are the test's own (tests/lib/libvirt.py).  What is changed there:
-the guest's kernel, a serial line to command it by, the port, and KVM where
-there is none.
-"""
+"""docs/libvirt with a real libvirtd: way B with all that is done every day,
+the page for domains written for SPICE, migration.  usage.py says how."""
 
 import json
-import os
 import re
 import sys
-import time
 from pathlib import Path
 
 from lib import libvirt
 from lib.libvirt import Host, VirshError, block
-from lib.paths import ROOT, TESTS
+from lib.paths import TESTS
 from lib.process import wait_until
 
-sys.path.insert(0, str(TESTS / "functional"))
+sys.path.insert(0, str(TESTS / "libvirt"))
 
-from test_agent import Agent, AgentRig              # noqa: E402
-from test_smartcard import ATR, CardRig, Database   # noqa: E402
-from test_usb import make_image                     # noqa: E402
+from usage import (MIB, PAGE, PASSWORD, Guest, client_uri,     # noqa: E402
+                   make_certificates, new_host, start)
 
 VARIANTS = ("card",)
-PAGE = "README.md"
-PORT = "org.example.demo.0"
-MIB = 1 << 20
-PASSWORD = "my password"
-
-
-class Guest(AgentRig, CardRig):
-    """A machine of the documents, and the use that people make of it."""
-
-    def __init__(self, rig, host, name="demo", port=PORT):
-        self.rig = rig
-        self.host = host
-        self.name = name
-        self.port = port
-        self.machine = host.machine(name)
-        rig.qemus.append(self.machine)
-        self.guest = self.machine.boot()
-        self.uri = None
-        self.options = ()
-        self.database = None
-        self.agent = None
-
-    def use(self, uri, *options, card=True):
-        """How clients connect."""
-        self.uri = uri
-        self.options = options
-        if card:
-            self.database = Database(self.rig)
-            self.options += self.database.options()
-        # Nobody tells pcscd of devices that come later: there is no udev.
-        self.guest.run(
-            "echo 0 > /sys/module/usb_storage/parameters/delay_use;"
-            " until grep -q 0b /sys/bus/usb/devices/*/bInterfaceClass;"
-            " do usleep 20000; done; pcscd")
-        self.agent = Agent(self.guest)
-
-    def connect(self):
-        client = self.rig.client("--usb-channel", "0", *self.options,
-                                 uri=self.uri)
-        client.find(r"^agent-caps ")
-        client.find(r"^channel-event usbredir 0 opened")
-        return client
-
-    @staticmethod
-    def gone(client):
-        """The server has left it.  The library does not end the session
-        while a device is plugged in; a viewer would."""
-        client.find(r"^channel-event main 0 closed")
-        client.close()
-
-    def check_clipboard(self, client):
-        self.clip_to_guest(self.agent, client, 5000)
-        self.clip_to_client(self.agent, client, 7000)
-
-    def check_cd(self, client):
-        image = self.rig.path("cd.img")
-        sha256 = make_image(image, 2 * MIB)
-        client.send("usb", "cd", image)
-        client.outcome("usb", "cd", "cd.img")
-        self.guest.run("until [ -e /sys/block/sr0 ]; do usleep 5000; done")
-        self.read_cd(sha256)
-        return sha256
-
-    def read_cd(self, sha256):
-        self.guest.run("echo 3 > /proc/sys/vm/drop_caches")
-        got = self.guest.run("sha256sum /dev/sr0", 60).split()[0]
-        assert got == sha256
-
-    def no_cd(self):
-        self.guest.run("while [ -e /sys/block/sr0 ]; do usleep 5000; done")
-
-    def check_card(self):
-        self.wait_readers(True)
-        assert self.atr() == ATR, self.atr()
-        self.check_sign(self.database)
-
-    def check_port(self, client):
-        job = self.guest.start("porttool check %s %d -s 9" % (self.port, MIB))
-        client.send("port", self.port, "gen", MIB, 9)
-        assert job.result(60)["bytes"] == MIB
-        client.outcome("port", self.port, "gen")
-
-    def check_all(self):
-        """Clipboard, file, USB, card and port, with one client."""
-        client = self.connect()
-        self.check_clipboard(client)
-        self.check_copy(self.agent, client, 2 * MIB)
-        self.check_cd(client)
-        if self.database:
-            self.check_card()
-        if self.port:
-            self.check_port(client)
-        client.quit()
-        self.no_cd()
-
-    def adopt(self, host=None):
-        """A new QEMU, here or on another host, has the guest now."""
-        for job in list(self.guest.jobs.values()):
-            if job is not self.agent.job:
-                self.guest.forget(job)
-        if host and host is not self.host:
-            self.machine = host.machine(self.name)
-            self.rig.qemus[0] = self.machine
-            self.host = host
-        else:
-            self.machine.connect()
-        self.guest.adopt(self.machine)
-        self.guest.cut = True   # what it said before we listened is lost
-
-    def alone(self):
-        """Until no client is left, nor the memory of one."""
-        wait_until(lambda: not self.machine.get(
-            "/chardevs/sf-agent", "flow")["clients"], 20,
-            "an agent without clients", 0.1)
-
-
-def new_host(rig, name="a", disk=True):
-    """A host, prepared as the page says."""
-    host = Host(rig.folder, name)
-    rig.callback(host.close)
-    host.shell(block(PAGE, "install"))
-    host.without_spice()
-    host.prepare("card")
-    host.shell(block(PAGE, "folder"))
-    if disk:
-        host.shell(block(PAGE, "disk"))
-    return host
-
-
-def start(host, domain):
-    """Define and start one of the domains."""
-    host.shell(block(PAGE, "start").replace("override-unix.xml", domain))
-
-
-def client_uri(host, page=PAGE, name="client"):
-    """Where the page's client connects to, seen from outside."""
-    match = re.fullmatch(r"remote-viewer spice\+unix://(\S+)\n",
-                         block(page, name))
-    return "spice+unix://" + host.path(match[1])
-
-
-def make_certificates(host):
-    """As the user's guide and the page say."""
-    guide = (ROOT / "docs/user-guide.md").read_text(encoding="utf-8")
-    script = re.search(r"<!-- docs-check: run tls -->\n```sh\n(.*?)```",
-                       guide, re.S)[1]
-    host.shell(script + block(PAGE, "tls"))
 
 
 class TestOverride:
@@ -259,74 +103,6 @@ class TestOverride:
         self.guest.check_all()
 
 
-class TestSet:
-    """Way C, TCP with TLS and a password."""
-
-    def setup(self, rig):
-        self.rig = rig
-        self.host = new_host(rig)
-        make_certificates(self.host)
-        start(self.host, "set-tcp.xml")
-        self.guest = Guest(rig, self.host)
-        self.authority = self.host.path(self.host.work + "/pki/ca-cert.pem")
-        self.guest.use("spice://localhost?tls-port=%d" % self.host.port,
-                       "--ca-file", self.authority, "--password", PASSWORD)
-
-    def test_all(self):
-        self.guest.check_all()
-
-    def test_password(self):
-        client = self.rig.client("--ca-file", self.authority, "--password",
-                                 "another", uri=self.guest.uri)
-        assert client.wait_end() == 2
-        client.find("error-auth")
-
-    def test_save(self):
-        self.host.shell(block(PAGE, "save"))
-        self.guest.adopt()
-        self.guest.check_all()
-
-    def test_slot_taken_out(self):
-        """The trap that the page warns of, and its way out."""
-        self.guest.machine.close()
-        self.host.virsh("destroy", "demo")
-        xml = self.host.virsh("dumpxml", "--inactive", "demo")
-        less, count = re.subn(r" *<redirdev bus='usb' type='null'>\s*"
-                              r"<alias name='ua-sf-usb1'/>.*?</redirdev>\n",
-                              "", xml, flags=re.S)
-        assert count == 1, xml
-        for text, good in ((less, False), (re.sub(
-                r" *<qemu:arg value='-set'/>\s*<qemu:arg value='chardev."
-                r"charua-sf-usb1\..*?/>\n", "", less), True)):
-            Path(self.host.path(self.host.work + "/less.xml")).write_text(
-                text, encoding="utf-8")
-            self.host.virsh("define", "less.xml")
-            try:
-                self.host.virsh("start", "demo")
-                assert good, "it started"
-            except VirshError as error:
-                assert not good and 'there is no chardev "charua-sf-usb1" ' \
-                    'defined' in str(error), error
-
-
-class TestCommandline:
-    """Way A, a UNIX socket."""
-
-    def setup(self, rig):
-        self.host = new_host(rig)
-        start(self.host, "commandline-unix.xml")
-        self.guest = Guest(rig, self.host)
-        self.guest.use(client_uri(self.host))
-
-    def test_all(self):
-        self.guest.check_all()
-
-    def test_save(self):
-        self.host.shell(block(PAGE, "save"))
-        self.guest.adopt()
-        self.guest.check_all()
-
-
 class TestOthers:
     """What needs no guest that runs."""
 
@@ -407,35 +183,34 @@ class TestOthers:
         there is nothing left to convert in what it gives back."""
         domains = sorted((TESTS / "scripts/domains").glob("*.xml"))
         assert len(domains) >= 12
+        script = ""
         for path in domains:
-            machine = "q35" if b"q35" in path.read_bytes() else "pc"
+            text = path.read_text(encoding="utf-8")
+            name = re.search(r"<name>(.*?)</name>", text)[1]
+            # these three are about the host, not about SPICE
+            text = re.sub(r"type=(['\"])kvm['\"]", r"type=\1qemu\1", text,
+                          count=1)
+            text = re.sub(r"<cpu( [^>]*/>|\b[^>]*[^/]>.*?</cpu>)", "", text,
+                          count=1, flags=re.S)
+            text = re.sub(r"<features>.*?</features>",
+                          "<features><acpi/></features>", text, flags=re.S)
+            Path(self.host.path(self.host.work), path.name).write_text(
+                text, encoding="utf-8")
             for way in "BC":
-                self.host.shell(
-                    "scripts/libvirt-convert -q --way %s --machine %s -o "
-                    "out.xml --emulator /opt/spiceflow/bin/qemu-system-x86_64"
-                    " %s" % (way, machine, path))
-                text = Path(self.host.path(self.host.work + "/out.xml"))
-                name = re.search(r"<name>(.*?)</name>", text.read_text(
-                    encoding="utf-8"))[1]
-                # these three are about the host, not about SPICE
-                content = text.read_text(encoding="utf-8")
-                content = re.sub(r"type=(['\"])kvm['\"]", r"type=\1qemu\1",
-                                 content, count=1)
-                content = re.sub(r"<cpu( [^>]*/>|\b[^>]*[^/]>.*?</cpu>)",
-                                 "", content, count=1, flags=re.S)
-                content = re.sub(r"<features>.*?</features>",
-                                 "<features><acpi/></features>", content,
-                                 flags=re.S)
-                text.write_text(content, encoding="utf-8")
-                self.host.virsh("define", "out.xml")
-                self.host.shell(
-                    "virsh dumpxml --inactive --security-info '%s' >back.xml;"
-                    " scripts/libvirt-convert --check back.xml" % name)
-                self.host.virsh("undefine", name)
+                script += """
+scripts/libvirt-convert -q --way %s --machine %s -o out.xml \\
+    --emulator /opt/spiceflow/bin/qemu-system-x86_64 %s
+virsh define out.xml
+virsh dumpxml --inactive --security-info '%s' >back.xml
+scripts/libvirt-convert --check back.xml
+virsh undefine '%s'
+""" % (way, "q35" if "q35" in text else "pc", path.name, name, name)
+        self.host.shell("set -x\n" + script)
 
     def test_all_blocks(self):
         """Every command of the pages is run by a test."""
-        source = Path(__file__).read_text(encoding="utf-8")
+        source = "".join(path.read_text(encoding="utf-8") for path in
+                         (TESTS / "libvirt").glob("*.py"))
         for page in libvirt.DOCS.glob("*.md"):
             text = page.read_text(encoding="utf-8")
             for name, words in re.findall(
@@ -527,29 +302,4 @@ class TestMigration:
         self.migrate(*self.hosts, tell=False)
         self.guest.gone(client)
         self.guest.alone()
-        self.guest.check_all()
-
-
-class TestSession:
-    """The daemon of an ordinary user."""
-
-    def setup(self, rig):
-        self.host = Host(rig.folder, "s", session=True)
-        rig.callback(self.host.close)
-        self.host.shell(block(PAGE, "install"), user=0)
-        self.host.without_spice()
-        self.host.prepare("card")
-        self.host.shell(block(PAGE, "session"))
-        self.guest = Guest(rig, self.host)
-        socket = self.host.path(self.host.home_inside + "/demo.sock")
-        assert os.stat(socket).st_uid == libvirt.USER_UID
-        self.guest.use("spice+unix://" + socket)
-
-    def test_all(self):
-        self.guest.check_all()
-
-    def test_save(self):
-        self.host.virsh("-c", "qemu:///session", "managedsave", "demo")
-        self.host.virsh("-c", "qemu:///session", "start", "demo")
-        self.guest.adopt()
         self.guest.check_all()
