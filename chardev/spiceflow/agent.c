@@ -36,6 +36,7 @@
 #include "qobject/qlist.h"
 #include "chardev/spiceflow/vdagent.h"
 #include "device.h"
+#include "handover.h"
 #include "migrate.h"
 #include "trace.h"
 
@@ -405,6 +406,10 @@ static bool agent_begin(SFDevice *device, SFClient *client)
 {
     SFAgentClient *c = client->agent;
 
+    /* It has followed the guest here in the middle of the message. */
+    if (c->begun) {
+        return true;
+    }
     c->begun = c->flow && spice_flow_client_begin(c->flow);
     if (!c->flow && client_counts_itself(c)) {
         c->owed++;
@@ -533,6 +538,21 @@ static SFDevice *endpoint_device(SFEndpoint *endpoint)
     return container_of(endpoint, SFDevice, endpoint);
 }
 
+static void agent_client_resume(SFAgentClient *c)
+{
+    SpiceFlowClientInfo info;
+
+    c->flow = spice_flow_client_find(c->owner->device->flow, c->client->id);
+    if (!c->flow) {
+        return;
+    }
+    spice_flow_client_info(c->flow, &info);
+    c->begun = info.receiving;
+    if (!sf_migrate_flow_resume(c->flow, c)) {
+        sf_channel_fail(c->client->main, "its state can not be resumed");
+    }
+}
+
 static void agent_client_new(SFEndpoint *endpoint, SFClient *client)
 {
     SFAgent *agent = endpoint_device(endpoint)->priv;
@@ -540,11 +560,17 @@ static void agent_client_new(SFEndpoint *endpoint, SFClient *client)
 
     c->owner = agent;
     c->client = client;
-    c->vdagent = spice_vdagent_client_add(agent->agent, client->id);
-    spice_vdagent_client_skip(c->vdagent, client->agent_left);
     c->owed = client->agent_owed;
     c->stale = client->agent_stale;
     client->agent = c;
+    /* One that has followed the guest here is known. */
+    c->vdagent = spice_vdagent_client_find(agent->agent, client->id);
+    if (c->vdagent) {
+        agent_client_resume(c);
+    } else {
+        c->vdagent = spice_vdagent_client_add(agent->agent, client->id);
+        spice_vdagent_client_skip(c->vdagent, client->agent_left);
+    }
 }
 
 static void agent_client_gone(SFEndpoint *endpoint, SFClient *client)
@@ -824,22 +850,54 @@ static bool saved_clients_agree(const SFSaved *saved, Error **errp)
     return true;
 }
 
-/* The clients of then leave. */
+static void agent_lose_client(SFAgent *agent, uint32_t id, bool torn)
+{
+    SpiceFlowClient *flow = spice_flow_client_find(agent->device->flow, id);
+
+    /* One that was on its way out may have torn it before. */
+    if (flow) {
+        torn = spice_flow_client_remove(flow);
+    }
+    spice_vdagent_client_remove(spice_vdagent_client_find(agent->agent, id),
+                                torn);
+}
+
+/* The clients of then leave, unless they come here. */
 static void agent_lose_saved(SFAgent *agent, const SFSaved *saved)
 {
-    const SpiceVdagentSaved *vdagent = &saved->agent.vdagent;
-    SpiceFlow *flow = agent->device->flow;
+    const SFSavedAgent *then = &saved->agent;
 
-    for (uint32_t i = 0; i < vdagent->num_clients; i++) {
-        uint32_t id = vdagent->clients[i].id;
-        SpiceFlowClient *client = spice_flow_client_find(flow, id);
-        /* One that was on its way out may have torn it before. */
-        bool torn = client ? spice_flow_client_remove(client)
-                           : saved->flow.torn;
+    for (uint32_t i = 0; i < then->vdagent.num_clients; i++) {
+        uint32_t id = then->vdagent.clients[i].id;
 
-        spice_vdagent_client_remove(spice_vdagent_client_find(agent->agent, id),
-                                    torn);
+        if (!sf_handover_awaited(agent->device, id)) {
+            agent_lose_client(agent, id, saved->flow.torn);
+        }
     }
+    for (uint32_t i = 0; i < then->num_clients; i++) {
+        SFClient *client = sf_handover_awaited(agent->device,
+                                               then->clients[i].id);
+
+        if (client) {
+            client->agent_window = then->clients[i].window;
+            client->agent_owed = then->clients[i].owed;
+        }
+    }
+}
+
+static void agent_lose(SFDevice *device)
+{
+    SFAgent *agent = device->priv;
+
+    for (uint32_t i = 0; i < device->moving.num; i++) {
+        uint32_t id = device->moving.clients[i].id;
+
+        if (!sf_server_client(device->server, id) &&
+            spice_vdagent_client_find(agent->agent, id)) {
+            agent_lose_client(agent, id, false);
+        }
+    }
+    agent_say(agent);
 }
 
 /* The clients of now begin anew, but for the message that they are in. */
@@ -908,5 +966,6 @@ const SFKind sf_agent_kind = {
     .carries = agent_carries,
     .save = agent_save,
     .restore = agent_restore,
+    .lose = agent_lose,
     .describe = agent_describe,
 };

@@ -93,6 +93,12 @@ SpiceFlowClientParams sf_device_client_params(const SFDevice *device,
     };
 }
 
+uint32_t sf_device_place(const SFDevice *device)
+{
+    return device->kind->place ? device->kind->place(device)
+                               : device->endpoint.id;
+}
+
 /*
  * Run state
  */
