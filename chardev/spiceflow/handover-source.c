@@ -103,7 +103,7 @@ void sf_handover_ask_all(SFHandover *handover)
         if (client->move == SF_MOVE_REFUSED || !client_unchanged(client)) {
             client_cancel(client);
         }
-        if (client->move == SF_MOVE_NONE) {
+        if (sf_handover_move(client) == SF_MOVE_NONE) {
             client_ask(handover, client);
         }
     }

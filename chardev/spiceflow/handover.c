@@ -61,10 +61,12 @@ static bool client_arriving(const SFClient *client)
     return arriving;
 }
 
-static SFMove client_move(const SFClient *client)
+SFMove sf_handover_move(SFClient *client)
 {
-    return client->move == SF_MOVE_ARRIVING && !client_arriving(client) ?
-           SF_MOVE_NONE : client->move;
+    if (client->move == SF_MOVE_ARRIVING && !client_arriving(client)) {
+        client->move = SF_MOVE_NONE;
+    }
+    return client->move;
 }
 
 /*
@@ -190,7 +192,7 @@ static void handover_deadline(void *opaque)
 
     sf_handover_give_up_joining(handover);
     QTAILQ_FOREACH_SAFE(client, &handover->server->clients, next, next) {
-        SFMove move = client_move(client);
+        SFMove move = sf_handover_move(client);
 
         if (move == SF_MOVE_LEAVING) {
             handover->lost++;
@@ -205,9 +207,9 @@ static void handover_deadline(void *opaque)
 /*
  * To be seen
  */
-const char *sf_handover_client_state(const SFClient *client)
+const char *sf_handover_client_state(SFClient *client)
 {
-    return move_names[client_move(client)];
+    return move_names[sf_handover_move(client)];
 }
 
 QDict *sf_handover_stats(SFHandover *handover)
@@ -223,7 +225,7 @@ QDict *sf_handover_stats(SFHandover *handover)
         unsigned n = 0;
 
         QTAILQ_FOREACH(client, &handover->server->clients, next) {
-            n += client_move(client) == shown[i];
+            n += sf_handover_move(client) == shown[i];
         }
         qdict_put_int(dict, move_names[shown[i]], n);
     }

@@ -82,10 +82,16 @@ bool sf_handover_set_target(SFHandover *handover, const char *text,
 QDict *sf_handover_stats(SFHandover *handover);
 
 /**
- * sf_handover_client_state: how far a client is, in one word.
+ * sf_handover_move: how far a client is; one that has arrived stays here.
  * @client: the client
  */
-const char *sf_handover_client_state(const SFClient *client);
+SFMove sf_handover_move(SFClient *client);
+
+/**
+ * sf_handover_client_state: the same in one word.
+ * @client: the client
+ */
+const char *sf_handover_client_state(SFClient *client);
 
 /* handover-source.c */
 

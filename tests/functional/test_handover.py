@@ -6,12 +6,15 @@ and switch-host, and what becomes of those who do it wrong; the real client
 library shows that a user notices nothing.
 """
 
+import hashlib
+import os
 import struct
 
 from lib import handover, migration, paths, spiceclient as sc
 from lib.process import wait_until
-from lib.rig import PORT, chardev_args, port_args
+from lib.rig import PORT, chardev_args, port_args, usb_args
 
+MIB = 1 << 20
 AGENT = "com.redhat.spice.0"
 
 
@@ -69,7 +72,7 @@ class Travel:
         """The guest is there, its clients go on; the old QEMU ends."""
         old = self.qemu
         handover.finish(old, target, timeout)
-        self.guest.adopt(target)
+        handover.adopt(self.guest, target)
         old.quit()
 
 
@@ -106,3 +109,50 @@ class TestSeamless(Travel):
         check(port.receive_data(24000), sent[8000:])
         self.arrive(target)
         job.result()
+
+
+class TestClientLibrary(Travel):
+    """The client on libspice-client-glib, three times from one QEMU to the
+    next with all it does, and nothing missing at the end."""
+
+    BACK = "org.example.back.0"
+
+    def args(self):
+        return [*handover.server_args(),
+                *port_args(PORT, self.BACK),
+                *chardev_args("agent", "vdagent", "spiceflow"),
+                "-device", "virtserialport,chardev=agent,name=" + AGENT,
+                *usb_args("qemu-xhci"),
+                "-trace", "spiceflow_handover",
+                "-trace", "spiceflow_channel_hand_over",
+                "-trace", "spiceflow_channel_close",
+                "-trace", "spiceflow_channel_arrive"]
+
+    def client(self, *options):
+        return self.rig.client(*options, uri=handover.uri(self.qemu))
+
+    def move(self):
+        target = self.target()
+        handover.begin(self.qemu, target)
+        self.run(target)
+        self.arrive(target)
+
+    def test_streams(self):
+        """Ports, one way each."""
+        total = 48 * MIB
+        client = self.client()
+        client.find(r"^port-new %s$" % PORT)
+        client.find(r"^port-new %s$" % self.BACK)
+        client.send("port", PORT, "check", total, 3)
+        out = self.guest.start("porttool gen %s %d -s 3" % (PORT, total))
+        back = self.guest.start("porttool check %s %d -s 5" %
+                                (self.BACK, total))
+        client.wait_port(PORT)
+        client.wait_port(self.BACK)
+        client.send("port", self.BACK, "gen", total, 5)
+        for _ in range(2):
+            self.move()
+        client.outcome("port", PORT, "check", timeout=60)
+        out.result()
+        back.result(60)
+        client.quit()
