@@ -62,6 +62,7 @@ struct SFKind {
  * @fe_open: the guest has opened its side
  * @carried: it is a section of the vmstate
  * @rewound: the guest is another one when the VM starts next
+ * @settling: the frontend takes nothing yet
  * @saved: what is being saved or loaded
  * @moving: likewise, and after a load until the VM starts
  * @priv: of the kind
@@ -80,9 +81,11 @@ struct SFDevice {
     bool registered;
     bool carried;
     bool rewound;
+    bool settling;
     SFSaved saved;
     SFMoving moving;
     QEMUTimer *stall_timer;
+    QEMUTimer *settle_timer;
     VMChangeStateEntry *run_state;
     void *priv;
     QTAILQ_ENTRY(SFDevice) next;
@@ -128,6 +131,13 @@ void sf_device_cleanup(SFDevice *device);
  * @device: the device
  */
 uint32_t sf_device_place(const SFDevice *device);
+
+/**
+ * sf_device_settle: the frontend has come from elsewhere, and takes nothing
+ * before the devices around it have begun to work.
+ * @device: the device
+ */
+void sf_device_settle(SFDevice *device);
 
 /**
  * sf_device_now: the time that the flow machine of a device is given.

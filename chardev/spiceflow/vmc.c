@@ -459,6 +459,13 @@ static bool vmc_resume(SFEndpoint *endpoint, SFClient *client,
     trace_spiceflow_vmc_connect(vmc->device->label, client->id);
     sf_channel_set_ops(channel, &vmc_channel_ops, vmc);
     qemu_bh_schedule(vmc->retry_bh);
+    /*
+     * usb-redir takes an answer for wrong while its host controller has not
+     * asked again for what was under way.
+     */
+    if (vmc->guard) {
+        sf_device_settle(vmc->device);
+    }
     return sf_migrate_flow_resume(flow_client, vmc);
 }
 

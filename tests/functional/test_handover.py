@@ -8,6 +8,7 @@ library shows that a user notices nothing.
 
 import hashlib
 import os
+import re
 import struct
 
 from lib import handover, migration, paths, spiceclient as sc
@@ -156,3 +157,40 @@ class TestClientLibrary(Travel):
         out.result()
         back.result(60)
         client.quit()
+
+    def test_all(self):
+        """A CD that the guest reads and a file that is copied to it, at once;
+        the guest's agent and drive see nothing of it."""
+        cd, cd_sum = self.file("cd.img", 24 * MIB)
+        copy, copy_sum = self.file("copy", 16 * MIB)
+        agent = self.guest.start("agenttool run")
+        agent.line("^open$")
+        self.guest.run("echo 0 > /sys/module/usb_storage/parameters/delay_use")
+        client = self.client("--usb-channel", "0")
+        client.find(r"^channel-event usbredir 0 opened")
+        client.find(r"^agent-caps ")
+        client.send("usb", "cd", cd)
+        client.outcome("usb", "cd", "cd.img")
+        self.guest.run("until [ -e /sys/block/sr0 ]; do usleep 5000; done")
+        before = len(client.lines)
+        read = self.guest.start("sha256sum /dev/sr0")
+        client.send("agent", "copy", copy)
+        for _ in range(2):
+            self.move()
+        done = agent.line("^file-done .*name=copy .*", 90)
+        assert done.group(0).endswith("sha256=" + copy_sum), done.group(0)
+        assert client.outcome("agent", "copy", "copy")["bytes"] == 16 * MIB
+        assert read.wait(90).split()[0] == cd_sum
+        client.poll()
+        news = [line for line in client.lines[before:] if
+                re.match("channel-|agent-connected|usb-removed", line)]
+        assert not news, news
+        assert "disconnected" not in agent.output, agent.output
+        client.quit()
+
+    def file(self, name, size):
+        path = self.rig.path(name)
+        data = os.urandom(size)
+        with open(path, "wb") as file:
+            file.write(data)
+        return path, hashlib.sha256(data).hexdigest()
