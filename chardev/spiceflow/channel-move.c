@@ -82,7 +82,8 @@ static void send_gathered(SFChannel *channel)
     GByteArray *body;
 
     if (stream->len > SPICE_FLOW_MIGRATE_STREAM_MAX) {
-        sf_channel_close(channel, "it has sent too much to be taken along");
+        sf_channel_close(channel, SF_REASON_PROTOCOL_ERROR,
+                         "it has sent too much to be taken along");
         return;
     }
     body = g_byte_array_new();
@@ -139,7 +140,8 @@ void channel_gather(SFChannel *channel, const uint8_t *data, size_t len)
     }
     if (channel->gathered &&
         channel->gathered->len > SPICE_FLOW_MIGRATE_STREAM_MAX) {
-        sf_channel_close(channel, "it does not stop to send");
+        sf_channel_close(channel, SF_REASON_PROTOCOL_ERROR,
+                         "it does not stop to send");
     }
 }
 
@@ -201,7 +203,7 @@ void channel_arrive(SFChannel *channel, const uint8_t *data, size_t len)
     if (wrong) {
         g_autofree char *why = g_strdup_printf("MIGRATE_DATA: bad %s", wrong);
 
-        sf_channel_close(channel, why);
+        sf_channel_close(channel, SF_REASON_PROTOCOL_ERROR, why);
         return;
     }
     trace_spiceflow_channel_arrive(channel->info.mess.channel_type,

@@ -42,6 +42,8 @@ struct SFChannel {
     bool failed;
     bool closed;
     SFChannelMove move;
+    SFReason reason;            /* of the failure, or of the closing */
+    char *why;
     guint in_tag;
     guint out_tag;
     guint later_tag;            /* read again, or close */

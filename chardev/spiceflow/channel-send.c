@@ -82,7 +82,7 @@ static ssize_t channel_writev(SFChannel *channel, const struct iovec *iov,
         return 0;
     }
     if (ret < 0) {
-        sf_channel_fail(channel, error_get_pretty(err));
+        sf_channel_fail(channel, SF_REASON_LEFT, error_get_pretty(err));
         return -1;
     }
     return ret;
@@ -244,7 +244,7 @@ void sf_channel_send(SFChannel *channel, uint16_t type, GByteArray *body)
     }
     channel_send_control(channel, type, body);
     if (channel->control > CONTROL_MAX) {
-        sf_channel_fail(channel, "it does not read what it is sent");
+        sf_channel_fail(channel, SF_REASON_OVERFLOW, NULL);
     }
 }
 

@@ -77,8 +77,9 @@ void sf_channel_unref(SFChannel *channel)
     if (!channel || --channel->refs) {
         return;
     }
-    sf_channel_close(channel, "freed");
+    sf_channel_close(channel, SF_REASON_LEFT, "freed");
     object_unref(OBJECT(channel->info.ioc));
+    g_free(channel->why);
     g_free(channel->peer);
     g_free(channel);
 }
@@ -91,6 +92,16 @@ const SFChannelInfo *sf_channel_info(const SFChannel *channel)
 bool sf_channel_closed(const SFChannel *channel)
 {
     return channel->closed || channel->failed;
+}
+
+SFReason sf_channel_reason(const SFChannel *channel)
+{
+    return channel->reason;
+}
+
+const char *sf_channel_why(const SFChannel *channel)
+{
+    return channel->why;
 }
 
 size_t sf_channel_queued(const SFChannel *channel)
@@ -127,7 +138,7 @@ static gboolean channel_later(void *opaque)
 
     channel->later_tag = 0;
     if (channel->failed) {
-        sf_channel_close(channel, "failed");
+        sf_channel_close(channel, channel->reason, NULL);
     } else {
         channel_read(channel);
     }
@@ -142,14 +153,28 @@ void channel_schedule(SFChannel *channel)
     }
 }
 
-void sf_channel_fail(SFChannel *channel, const char *why)
+/* The first reason counts: what follows is a consequence. */
+static void channel_set_reason(SFChannel *channel, SFReason reason,
+                               const char *why)
+{
+    if (!channel->why) {
+        if (channel_is_mute(channel) && reason == SF_REASON_LEFT) {
+            reason = SF_REASON_MIGRATION;
+        }
+        channel->reason = reason;
+        channel->why = g_strdup(why ?: sf_reason_text(reason));
+    }
+}
+
+void sf_channel_fail(SFChannel *channel, SFReason reason, const char *why)
 {
     if (sf_channel_closed(channel)) {
         return;
     }
+    channel_set_reason(channel, reason, why);
     trace_spiceflow_channel_fail(channel->info.mess.channel_type,
                                  channel->info.mess.channel_id, channel->peer,
-                                 why);
+                                 channel->why);
     channel->failed = true;
     g_clear_handle_id(&channel->in_tag, g_source_remove);
     g_clear_handle_id(&channel->out_tag, g_source_remove);
@@ -196,7 +221,7 @@ static bool message_begin(SFChannel *channel)
         g_autofree char *why = g_strdup_printf("message %u of %u bytes is not "
                                                "expected", channel->type,
                                                channel->left);
-        sf_channel_close(channel, why);
+        sf_channel_close(channel, SF_REASON_PROTOCOL_ERROR, why);
     }
     return !channel->closed;
 }
@@ -399,7 +424,8 @@ static bool channel_read_some(SFChannel *channel, uint8_t *data, bool again)
         return false;
     }
     if (n <= 0) {
-        sf_channel_close(channel, n ? error_get_pretty(err) : "left");
+        sf_channel_close(channel, SF_REASON_LEFT,
+                         n ? error_get_pretty(err) : NULL);
         return false;
     }
     channel_received(channel, data, n);
@@ -472,14 +498,15 @@ void sf_channel_set_ops(SFChannel *channel, const SFChannelOps *ops,
     }
 }
 
-void sf_channel_close(SFChannel *channel, const char *why)
+void sf_channel_close(SFChannel *channel, SFReason reason, const char *why)
 {
     if (channel->closed) {
         return;
     }
+    channel_set_reason(channel, reason, why);
     trace_spiceflow_channel_close(channel->info.mess.channel_type,
                                   channel->info.mess.channel_id, channel->peer,
-                                  why);
+                                  channel->why);
     channel->closed = true;
     g_clear_handle_id(&channel->in_tag, g_source_remove);
     g_clear_handle_id(&channel->out_tag, g_source_remove);

@@ -16,6 +16,7 @@
 #include "qemu/timer.h"
 #include "client.h"
 #include "device.h"
+#include "events.h"
 #include "trace.h"
 
 #define PING_INTERVAL       5000    /* ms */
@@ -38,7 +39,7 @@ static void client_keepalive(void *opaque)
     GByteArray *body;
 
     if (sf_channel_silent_for(client->main) > client_silence_max(client)) {
-        sf_client_remove(client, "its machine does not answer any more");
+        sf_client_remove(client, SF_REASON_VANISHED, NULL);
         return;
     }
     /* One ping on its way is enough; a stopped client reads none. */
@@ -75,6 +76,7 @@ void sf_client_register(SFClient *client)
         }
     }
     trace_spiceflow_client_new(client->id, sf_channel_info(client->main)->peer);
+    sf_event_client_connected(client);
     if (!sf_channel_info(client->main)->local) {
         client->keepalive = timer_new_ms(QEMU_CLOCK_REALTIME, client_keepalive,
                                          client);
@@ -102,16 +104,15 @@ void sf_client_add_channel(SFClient *client, SFChannel *channel)
     client->opened++;
 }
 
-void sf_client_free(SFClient *client, const char *why)
+void sf_client_free(SFClient *client)
 {
     timer_free(client->keepalive);
-    sf_channel_close(client->main, why);
     sf_channel_unref(client->main);
     g_ptr_array_unref(client->channels);
     g_free(client);
 }
 
-void sf_client_remove(SFClient *client, const char *why)
+void sf_client_remove(SFClient *client, SFReason reason, const char *why)
 {
     SFServer *server = client->server;
     SFEndpoint *endpoint, *next;
@@ -120,13 +121,20 @@ void sf_client_remove(SFClient *client, const char *why)
         return;
     }
     client->removing = true;
-    trace_spiceflow_client_remove(client->id, why);
+    if (client->move == SF_MOVE_LEAVING && reason == SF_REASON_LEFT) {
+        reason = SF_REASON_MIGRATION;
+    }
+    client->reason = reason;
+    client->why = why ?: sf_reason_text(reason);
+    trace_spiceflow_client_remove(client->id, client->why);
     QTAILQ_REMOVE(&server->clients, client, next);
     server->num_clients--;
     QTAILQ_FOREACH_SAFE(endpoint, &server->endpoints, next, next) {
         endpoint->ops->client_gone(endpoint, client);
     }
-    sf_client_free(client, why);
+    sf_channel_close(client->main, reason, why);
+    sf_event_client_removed(client);
+    sf_client_free(client);
 }
 
 void sf_client_notify(SFClient *client, uint32_t severity, const char *text)

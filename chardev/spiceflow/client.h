@@ -53,6 +53,8 @@ typedef enum {
  * @ended: it has said MIGRATE_END
  * @attached: it has had its first channel list
  * @removing: it is on its way out
+ * @reason: why, then
+ * @why: the same as one phrase
  * @keepalive: looks after a peer that vanished, on TCP
  * @pings: how many were sent
  * @agent_window: client tokens toward the agent that it was told last
@@ -78,6 +80,8 @@ typedef struct SFClient {
     bool ended;
     bool attached;
     bool removing;
+    SFReason reason;
+    const char *why;
     QEMUTimer *keepalive;
     uint32_t pings;
     uint32_t agent_window;
@@ -116,9 +120,8 @@ void sf_client_register(SFClient *client);
 /**
  * sf_client_free: free a client that is not registered, or not any more.
  * @client: the client, its channels closed
- * @why: one phrase for the trace of its main channel
  */
-void sf_client_free(SFClient *client, const char *why);
+void sf_client_free(SFClient *client);
 
 /**
  * sf_client_add_channel: a channel of the client has passed its link phase.
@@ -130,9 +133,10 @@ void sf_client_add_channel(SFClient *client, SFChannel *channel);
 /**
  * sf_client_remove: close all channels of a client and free it.
  * @client: the client
- * @why: one phrase for the trace
+ * @reason: why
+ * @why: the same as one phrase, or NULL
  */
-void sf_client_remove(SFClient *client, const char *why);
+void sf_client_remove(SFClient *client, SFReason reason, const char *why);
 
 /**
  * sf_client_notify: tell the client's user something.

@@ -190,7 +190,7 @@ static void client_switch_host(SFHandover *handover, SFClient *client)
     client_cancel(client);
     /* A client on a UNIX socket would come back to that one. */
     if (sf_channel_info(client->main)->local) {
-        sf_client_remove(client, "its machine has moved");
+        sf_client_remove(client, SF_REASON_MIGRATION, NULL);
         return;
     }
     body = g_byte_array_new();

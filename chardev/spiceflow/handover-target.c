@@ -11,6 +11,7 @@
  */
 #include "qemu/osdep.h"
 #include "device.h"
+#include "events.h"
 #include "handover.h"
 #include "trace.h"
 
@@ -39,18 +40,19 @@ static void joining_take(SFHandover *handover, SFClient *client)
     handover->num_joining--;
 }
 
-static void joining_remove(SFClient *client, const char *why)
+static void joining_remove(SFClient *client, SFReason reason, const char *why)
 {
     if (client->removing) {
         return;
     }
     client->removing = true;
-    trace_spiceflow_client_remove(client->id, why);
+    trace_spiceflow_client_remove(client->id, why ?: sf_reason_text(reason));
     joining_take(client->server->handover, client);
     for (unsigned i = 0; i < client->channels->len; i++) {
-        sf_channel_close(g_ptr_array_index(client->channels, i), why);
+        sf_channel_close(g_ptr_array_index(client->channels, i), reason, why);
     }
-    sf_client_free(client, why);
+    sf_channel_close(client->main, reason, why);
+    sf_client_free(client);
 }
 
 /*
@@ -120,9 +122,13 @@ static void client_arrive(SFHandover *handover, SFClient *client)
         SFEndpoint *endpoint = sf_server_endpoint(server, mess->channel_type,
                                                   mess->channel_id);
 
-        if (!sf_channel_closed(channel) &&
-            !(endpoint && endpoint->ops->resume(endpoint, client, channel))) {
-            sf_channel_close(channel, "the VM came without its state");
+        if (sf_channel_closed(channel)) {
+            continue;
+        }
+        sf_event_channel_opened(client, channel);
+        if (!(endpoint && endpoint->ops->resume(endpoint, client, channel))) {
+            sf_channel_close(channel, SF_REASON_MIGRATION,
+                             "the VM came without its state");
         }
     }
 }
@@ -149,9 +155,11 @@ static void client_begin(SFHandover *handover, SFClient *client)
         sf_channel_await(channel, false);
         if (endpoint && endpoint->ops->may_open(endpoint, client) ==
                         SPICE_LINK_ERR_OK) {
+            sf_event_channel_opened(client, channel);
             endpoint->ops->open(endpoint, client, channel);
         } else {
-            sf_channel_close(channel, "the channel is not free");
+            sf_channel_close(channel, SF_REASON_MIGRATION,
+                             "the channel is not free");
         }
     }
 }
@@ -200,7 +208,7 @@ void sf_handover_give_up_joining(SFHandover *handover)
 {
     while (!QTAILQ_EMPTY(&handover->joining)) {
         handover->lost++;
-        joining_remove(QTAILQ_FIRST(&handover->joining),
+        joining_remove(QTAILQ_FIRST(&handover->joining), SF_REASON_MIGRATION,
                        "its VM went on without it");
     }
 }
@@ -254,7 +262,7 @@ static size_t joining_room(void *opaque)
 
 static void joining_closed(void *opaque)
 {
-    joining_remove(opaque, "its main channel is closed");
+    joining_remove(opaque, SF_REASON_LEFT, NULL);
 }
 
 static const SFChannelOps joining_channel_ops = {
@@ -276,10 +284,11 @@ static bool make_room(SFHandover *handover)
         }
         if (server->num_clients) {
             sf_client_remove(QTAILQ_FIRST(&server->clients),
+                             SF_REASON_REPLACED,
                              "a client that follows its VM takes its place");
         } else {
             joining_remove(QTAILQ_FIRST(&handover->joining),
-                           "another one takes its place");
+                           SF_REASON_REPLACED, NULL);
         }
     }
     return true;
@@ -293,7 +302,7 @@ uint32_t sf_handover_may_join(SFServer *server, uint32_t id)
         return SPICE_LINK_ERR_BAD_CONNECTION_ID;
     }
     if (old) {
-        joining_remove(old, "it has connected anew");
+        joining_remove(old, SF_REASON_REPLACED, "it has connected anew");
     }
     return make_room(server->handover) ? SPICE_LINK_ERR_OK
                                        : SPICE_LINK_ERR_PERMISSION_DENIED;

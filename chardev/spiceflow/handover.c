@@ -196,10 +196,12 @@ static void handover_deadline(void *opaque)
 
         if (move == SF_MOVE_LEAVING) {
             handover->lost++;
-            sf_client_remove(client, "it does not go to the target");
+            sf_client_remove(client, SF_REASON_MIGRATION,
+                             "it does not go to the target");
         } else if (move == SF_MOVE_ARRIVING) {
             handover->lost++;
-            sf_client_remove(client, "what it was to bring did not come");
+            sf_client_remove(client, SF_REASON_MIGRATION,
+                             "what it was to bring did not come");
         }
     }
 }
