@@ -214,23 +214,28 @@ const char *sf_handover_client_state(SFClient *client)
     return move_names[sf_handover_move(client)];
 }
 
+static unsigned count(SFHandover *handover, SFMove move)
+{
+    SFClient *client;
+    unsigned n = 0;
+
+    QTAILQ_FOREACH(client, &handover->server->clients, next) {
+        n += sf_handover_move(client) == move;
+    }
+    return n;
+}
+
 QDict *sf_handover_stats(SFHandover *handover)
 {
-    static const SFMove shown[] = {
-        SF_MOVE_ASKED, SF_MOVE_REFUSED, SF_MOVE_CONNECTED, SF_MOVE_SEAMLESS,
-        SF_MOVE_FROZEN, SF_MOVE_LEAVING, SF_MOVE_ARRIVING,
-    };
     QDict *dict = qdict_new();
-    SFClient *client;
 
-    for (unsigned i = 0; i < ARRAY_SIZE(shown); i++) {
-        unsigned n = 0;
-
-        QTAILQ_FOREACH(client, &handover->server->clients, next) {
-            n += sf_handover_move(client) == shown[i];
-        }
-        qdict_put_int(dict, move_names[shown[i]], n);
-    }
+    qdict_put_int(dict, "asked", count(handover, SF_MOVE_ASKED));
+    qdict_put_int(dict, "refused", count(handover, SF_MOVE_REFUSED));
+    qdict_put_int(dict, "connected", count(handover, SF_MOVE_CONNECTED));
+    qdict_put_int(dict, "seamless", count(handover, SF_MOVE_SEAMLESS));
+    qdict_put_int(dict, "moving", count(handover, SF_MOVE_FROZEN));
+    qdict_put_int(dict, "leaving", count(handover, SF_MOVE_LEAVING));
+    qdict_put_int(dict, "arriving", count(handover, SF_MOVE_ARRIVING));
     qdict_put_int(dict, "joining", handover->num_joining);
     qdict_put_int(dict, "lost", handover->lost);
     qdict_put_bool(dict, "active", handover->active);
