@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The agent's state, carried with the VM.  A client of the saved VM leaves, when
+ * The agent's state, carried with the VM.  A client of the saved VM leaves when
  * it is loaded, as it would have left there, unless it is on its way here; a
  * client of this QEMU begins anew, but for the message that it is in the middle
  * of.
