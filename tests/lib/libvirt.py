@@ -119,15 +119,6 @@ def free_port():
         return sock.getsockname()[1]
 
 
-def run_as(uid, groups, argv, **options):
-    """Run a program as a user of the machine room."""
-    return subprocess.run(
-        ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--groups",
-         ",".join(map(str, groups)) or str(uid), *argv], check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        **options)
-
-
 class Host:
     """One libvirtd and its guests.
 
@@ -189,6 +180,13 @@ class Host:
         return "qemu+unix:///%s?socket=%s" % (
             "session" if self.session else "system", self.socket)
 
+    @staticmethod
+    def _displays():
+        """Ports for VNC that no other host here takes at the same time."""
+        first = free_port()
+        return "remote_display_port_min = %d\nremote_display_port_max = %d\n" \
+            % (first, min(first + 20, 65535))
+
     def _write(self, name, text, mode="w"):
         with open(self.path(name), mode, encoding="utf-8") as file:
             file.write(text)
@@ -210,7 +208,7 @@ class Host:
         # No virtlogd, no cgroups of the machine, no profiles in its kernel.
         self._write("/etc/libvirt/qemu.conf",
                     'stdio_handler = "file"\ncgroup_controllers = [ ]\n'
-                    'security_driver = "none"\n')
+                    'security_driver = "none"\n' + self._displays())
         for file, lines in (
                 ("passwd", ("libvirt-qemu:x:%d:%d::/var/lib/libvirt:/bin/"
                             "false" % (UID, UID),
@@ -232,7 +230,7 @@ class Host:
             user = self.path("/run/user/%d" % USER_UID)
             os.makedirs(user + "/.config/libvirt")
             self._write("/run/user/%d/.config/libvirt/qemu.conf" % USER_UID,
-                        'stdio_handler = "file"\n')
+                        'stdio_handler = "file"\n' + self._displays())
             for folder in ("", "/.config", "/.config/libvirt"):
                 os.chown(user + folder, USER_UID, USER_UID)
 
@@ -431,24 +429,12 @@ class Machine:
 def block(page, name):
     """The code block of a page that a comment gives that name."""
     text = (DOCS / page).read_text(encoding="utf-8")
-    found = re.findall(r"<!-- test: %s -->\n```\w*\n(.*?)```" %
+    found = re.findall(r"<!-- docs-check: libvirt %s -->\n```\w*\n(.*?)```" %
                        re.escape(name), text, re.S)
     if len(found) != 1:
         raise RigError("%s has %d blocks named %s" % (page, len(found), name))
     return found[0]
 
 
-def blocks(page):
-    """Names of all code blocks of a page; None for one that has no name."""
-    text = (DOCS / page).read_text(encoding="utf-8")
-    return [match[1] for match in re.finditer(
-        r"(?:<!-- test: (\S+) -->\n)?^```\w+\n.*?^```$", text, re.S | re.M)]
-
-
-def wait_state(host, name, state, timeout=30):
-    wait_until(lambda: host.virsh("domstate", name) == state, timeout,
-               "%s to be %s" % (name, state), 0.1)
-
-
-__all__ = ["Host", "Machine", "QmpError", "VirshError", "block", "blocks",
-           "free_port", "require", "run_as", "wait_state"]
+__all__ = ["Host", "Machine", "QmpError", "VirshError", "block", "free_port",
+           "require"]

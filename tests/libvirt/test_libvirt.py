@@ -3,7 +3,9 @@
 the page for domains written for SPICE, migration.  usage.py says how."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -214,7 +216,7 @@ virsh undefine '%s'
         for page in libvirt.DOCS.glob("*.md"):
             text = page.read_text(encoding="utf-8")
             for name, words in re.findall(
-                    r"(?:<!-- test: (\S+) -->\n)?^```sh\n(.*?)^```$", text,
+                    r"(?:<!-- docs-check: libvirt (\S+) -->\n)?^```sh\n(.*?)^```$", text,
                     re.S | re.M):
                 assert name, "%s: no name for: %s" % (page.name, words)
                 assert '"%s"' % name in source, "%s is run by no test" % name
@@ -276,30 +278,70 @@ class TestMigration:
     def setup(self, rig):
         self.rig = rig
         self.hosts = [new_host(rig, "a"), new_host(rig, "b")]
-        start(self.hosts[0], "override-unix.xml")
-        self.guest = Guest(rig, self.hosts[0])
-        self.guest.use(client_uri(self.hosts[0]))
+        make_certificates(self.hosts[0])
+        # both are signed by one authority, and for one name
+        os.makedirs(self.hosts[1].path("/etc/pki"), exist_ok=True)
+        subprocess.run(["cp", "-a", self.hosts[0].path("/etc/pki/spiceflow"),
+                        self.hosts[1].path("/etc/pki")], check=True)
+
+    def start(self, domain):
+        start(self.hosts[0], domain)
+        self.guest = Guest(self.rig, self.hosts[0])
 
     def migrate(self, source, target, tell=True):
-        """The page's commands, with the addresses of here."""
+        """The page's commands.  For two hosts on one machine: the address
+        of the other, disks that are not shared, another SPICE port."""
         tell_it, migrate = block(PAGE, "migrate").strip().splitlines()
         if tell:
-            source.shell(tell_it.replace(
-                "other.example.org:5930",
-                client_uri(target).partition("//")[2]))
-        # two hosts on one machine: same name, disks that are not shared
-        source.shell(migrate.replace(
-            "qemu+ssh://other.example.org/system",
-            "'%s' --unsafe --undefinesource --migrateuri tcp://127.0.0.1:%d" %
-            (target.uri, libvirt.free_port())))
+            source.shell(tell_it.replace("other.example.org:5930",
+                                         "localhost:%d" % target.port))
+        source.shell(
+            "virsh dumpxml --migratable demo | sed s/port=%d/port=%d/ "
+            ">other.xml; " % (source.port, target.port) + migrate.replace(
+                "qemu+ssh://other.example.org/system",
+                "'%s' --unsafe --undefinesource --xml other.xml --migrateuri "
+                "tcp://127.0.0.1:%d" % (target.uri, libvirt.free_port())))
         self.guest.adopt(target)
-        self.guest.uri = client_uri(target)
+
+    def end(self):
+        self.guest.machine.close()
+        self.guest.host.virsh("destroy", "demo")
+        self.guest.host.virsh("undefine", "demo", check=False)
+
+    def test_follow(self):
+        """Over TLS: the client follows there and back, in the middle of a
+        copy and with a drive plugged."""
+        self.start("override-tcp.xml")
+        self.guest.use(
+            "spice://localhost?tls-port=%d" % self.hosts[0].port,
+            "--ca-file", self.hosts[0].path(self.hosts[0].work +
+                                            "/pki/ca-cert.pem"),
+            "--password", PASSWORD, "--progress", "20")
+        client = self.guest.connect()
+        self.guest.check_card()
+        sha256 = self.guest.check_cd(client)
+        for source, target in (self.hosts, self.hosts[::-1]):
+            name = "to-" + target.name
+            path, digest = self.guest.file(48 * MIB, name)
+            self.guest.copy(client, path)
+            client.expect("^progress agent %s [1-9]" % name)
+            self.migrate(source, target)
+            self.guest.copied(self.guest.agent, client, path, digest)
+            self.guest.read_cd(sha256)
+            self.guest.check_clipboard(client)
+            self.guest.check_card()
+        client.quit()
+        self.end()
 
     def test_reconnect(self):
-        """Without a target: who was connected comes back by itself."""
+        """A UNIX socket: who was connected comes back by itself."""
+        self.start("override-unix.xml")
+        self.guest.use(client_uri(self.hosts[0]), card=False)
         client = self.guest.connect()
         self.guest.check_clipboard(client)
         self.migrate(*self.hosts, tell=False)
         self.guest.gone(client)
         self.guest.alone()
+        self.guest.uri = client_uri(self.hosts[1])
         self.guest.check_all()
+        self.end()

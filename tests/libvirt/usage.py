@@ -59,8 +59,7 @@ class Guest(AgentRig, CardRig):
         self.agent = Agent(self.guest)
 
     def connect(self):
-        client = self.rig.client("--usb-channel", "0", *self.options,
-                                 uri=self.uri)
+        client = self.rig.client(*self.options, uri=self.uri)
         client.find(r"^agent-caps ")
         client.find(r"^channel-event usbredir 0 opened")
         return client
