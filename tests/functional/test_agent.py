@@ -6,42 +6,17 @@ protocol on the port itself, needs no desktop and can misbehave; the real
 spice-vdagentd has its tests in test_vdagentd.py.
 """
 
-import hashlib
 import os
-import random
 import re
 import time
 
 from lib.paths import RigError, scaled
 from lib.rig import agent_args, backend, not_with_peer, server_args
+from lib.samples import KIB, MIB, make_file, make_text
 from lib.sfclient import ClientFailed
 
-KIB = 1 << 10
-MIB = 1 << 20
 CLIP_SIZES = (1, 2048, 100 * KIB, 16 * MIB)
 FILE_SIZES = (0, 1, 256 * MIB)
-
-
-def make_file(path, size):
-    """A file of random bytes; its SHA-256."""
-    digest = hashlib.sha256()
-    with open(path, "wb") as file:
-        while size:
-            block = os.urandom(min(size, MIB))
-            digest.update(block)
-            file.write(block)
-            size -= len(block)
-    return digest.hexdigest()
-
-
-def make_text(path, size):
-    """The same with printable text, as clipboards carry it."""
-    text = bytes(random.choices(b"abcdefghijklmnopqrstuvwxyz0123456789 .,",
-                                k=min(size, 64 * KIB)))
-    text = (text * (size // len(text) + 1))[:size]
-    with open(path, "wb") as file:
-        file.write(text)
-    return hashlib.sha256(text).hexdigest()
 
 
 class Agent:
