@@ -34,6 +34,7 @@
 #include "qapi/error.h"
 #include "qemu/main-loop.h"
 #include "agent.h"
+#include "events.h"
 #include "trace.h"
 
 /* Notices of the server's own that may wait for the guest. */
@@ -190,7 +191,7 @@ void sf_agent_tell_clients(SFAgent *agent)
  * due to it, then nothing is queued: no step leaves the next one something to
  * write.
  */
-static void agent_gone(SFAgent *agent)
+static void agent_gone(SFAgent *agent, const char *why)
 {
     SFClient *client;
 
@@ -202,8 +203,12 @@ static void agent_gone(SFAgent *agent)
     spice_vdagent_reset(agent->agent);
     spice_flow_reset(agent->device->flow);
     QTAILQ_FOREACH(client, &agent->device->server->clients, next) {
-        if (client->agent) {
-            client_detach(client->agent);
+        SFAgentClient *c = client->agent;
+
+        if (c && c->flow) {
+            sf_event_device_released(agent->device, client,
+                                     SF_REASON_GUEST_CLOSED, why);
+            client_detach(c);
         }
     }
     sf_agent_tell_clients(agent);
@@ -231,7 +236,7 @@ static void agent_set_fe_open(SFDevice *device, bool open)
     } else {
         sf_frontend_set_open(&device->frontend, false);
         if (!was_broken) {
-            agent_gone(agent);
+            agent_gone(agent, NULL);
         }
     }
 }
@@ -242,10 +247,11 @@ static void agent_set_fe_open(SFDevice *device, bool open)
 
 static void guest_broke_protocol(SFAgent *agent)
 {
-    trace_spiceflow_agent_broken(agent->device->label,
-                                 spice_vdagent_guest_error(agent->agent));
+    const char *why = spice_vdagent_guest_error(agent->agent);
+
+    trace_spiceflow_agent_broken(agent->device->label, why);
     agent->broken = true;
-    agent_gone(agent);
+    agent_gone(agent, why);
     qemu_bh_schedule(agent->drop_bh);
 }
 
@@ -346,6 +352,7 @@ static size_t agent_write(SFDevice *device, const uint8_t *buf, size_t len)
 static void agent_start(SFDevice *device, SFClient *client, uint32_t tokens)
 {
     SFAgentClient *c = client->agent;
+    bool again = c->flow != NULL;
 
     if (!sf_agent_connected(device)) {
         return;
@@ -358,6 +365,9 @@ static void agent_start(SFDevice *device, SFClient *client, uint32_t tokens)
         spice_flow_client_tokens_set(c->flow, tokens);
     } else {
         client_attach(c, tokens);
+        if (!again) {
+            sf_event_device_claimed(device, client);
+        }
         agent_hand_out(device->priv);
     }
     sf_agent_say(device->priv);
@@ -391,7 +401,7 @@ static void client_broke_protocol(SFAgentClient *c)
     trace_spiceflow_agent_client_broken(c->owner->device->label, c->client->id,
                                         why);
     sf_client_notify(c->client, SPICE_NOTIFY_SEVERITY_ERROR, why);
-    sf_channel_fail(c->client->main, why);
+    sf_channel_fail(c->client->main, SF_REASON_PROTOCOL_ERROR, why);
 }
 
 static void agent_data(SFDevice *device, SFClient *client, uint8_t *data,
@@ -486,7 +496,7 @@ static void agent_flow_remove(void *opaque, SpiceFlowReason reason)
     const char *why = spice_flow_reason_name(reason);
 
     sf_client_notify(c->client, SPICE_NOTIFY_SEVERITY_ERROR, why);
-    sf_channel_fail(c->client->main, why);
+    sf_channel_fail(c->client->main, sf_reason_of_flow(reason), NULL);
 }
 
 static void agent_flow_self_token_free(void *opaque)
@@ -526,6 +536,12 @@ static void agent_client_gone(SFEndpoint *endpoint, SFClient *client)
     bool torn;
 
     if (c) {
+        if (c->flow) {
+            sf_event_device_released(agent->device, client,
+                                     client->removing ?
+                                     client->reason : SF_REASON_DEVICE_DELETED,
+                                     client->why);
+        }
         client_take_stock(c);
         client->agent_left = spice_vdagent_client_left(c->vdagent);
         client->agent_owed = c->owed;
@@ -563,6 +579,13 @@ static void agent_policy(SFDevice *device)
     sf_agent_say(agent);
 }
 
+static void agent_transfer(void *opaque, const SpiceVdagentTransfer *transfer)
+{
+    SFAgent *agent = opaque;
+
+    sf_event_transfer(agent->device, transfer);
+}
+
 static void agent_event(void *opaque, SpiceVdagentEvent event, uint32_t client,
                         uint32_t type, uint32_t size)
 {
@@ -589,6 +612,7 @@ static uint32_t agent_queued(void *opaque, uint32_t client)
 
 static const SpiceVdagentOps vdagent_ops = {
     .event = agent_event,
+    .transfer = agent_transfer,
     .queued = agent_queued,
 };
 
