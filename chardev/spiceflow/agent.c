@@ -75,7 +75,11 @@ static void agent_say_to_guest(SFAgent *agent)
     while (spice_flow_server_may_write(flow) &&
            spice_vdagent_take_to_guest(agent->agent, &notice)) {
         buffer.len = notice.len;
-        spice_flow_server_write(flow, &buffer);
+        if (notice.ends_torn) {
+            spice_flow_server_write_unpaid(flow, &buffer);
+        } else {
+            spice_flow_server_write(flow, &buffer);
+        }
     }
 }
 

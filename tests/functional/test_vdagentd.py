@@ -219,17 +219,40 @@ class TestVdagentd(Desktop):
             client.quit()
 
     def test_one_of_two_killed(self):
-        """spice-vdagentd and two clients: one dies in the middle of its copy; the other, and
-        the next, work at once."""
+        """spice-vdagentd and two clients: one dies in the middle of its copy;
+        the other's goes on, and the next client works at once."""
         for _ in range(2):
-            first, second = self.client("--progress", "20"), self.client()
-            doomed, _ = self.file(64 * MIB, "doomed")
-            first.send("agent", "copy", doomed)
-            first.expect(r"^progress agent doomed [1-9]")
+            first, second = self.begin_two()
             first.process.send_signal(9)
             first.process.wait()
             third = self.client()
-            self.check(second)
+            self.copied(second, *self.kept)
             self.check(third)
+            self.check(second)
             second.quit()
             third.quit()
+        assert self.guest.run("ls /tmp/files") == ""
+
+    def test_one_of_two_stopped(self):
+        """spice-vdagentd and two clients: one stops in the middle of its copy;
+        the other's goes on, and both can do everything afterwards."""
+        first, second = self.begin_two()
+        first.pause()
+        self.copied(second, *self.kept)
+        self.check(second)
+        first.resume()
+        first.expect(r"^(failed|done) agent copy doomed", 60)
+        self.guest.run("rm -f /tmp/files/*")
+        self.check(first)
+        first.quit()
+        second.quit()
+
+    def begin_two(self):
+        """Two clients that copy; the first is in the middle of its file."""
+        first, second = self.client("--progress", "20"), self.client()
+        doomed, _ = self.file(16 * MIB, "doomed")
+        self.kept = self.file(4 * MIB, "kept")
+        first.send("agent", "copy", doomed)
+        first.expect(r"^progress agent doomed [1-9]")
+        second.send("agent", "copy", self.kept[0])
+        return first, second
