@@ -240,6 +240,8 @@ static const VMStateDescription vmstate_vdagent_once = {
                              SpiceVdagentSelection),
         VMSTATE_STRUCT_ARRAY(replies, SpiceVdagentState, 2, 1,
                              vmstate_questions, SpiceVdagentQuestions),
+        VMSTATE_UINT32(mend_left, SpiceVdagentState),
+        VMSTATE_UINT8(mend_release, SpiceVdagentState),
         VMSTATE_UINT32(next_xfer, SpiceVdagentState),
         VMSTATE_END_OF_LIST()
     }
