@@ -43,16 +43,18 @@ class Vm:
         return self.monitor.execute("qom-get",
                                     {"path": path, "property": name})
 
-    def listed(self, path, kind=None):
-        """Names of the children at a path, of that type or of any."""
+    def children(self, path):
+        """(name, type) of each object at a path."""
         try:
             found = self.monitor.execute("qom-list", {"path": path})
         except qmp.Refused:
             return []
-        wanted = "child<%s>" % (kind or "")
-        return [f["name"] for f in found
-                if f["type"].startswith(wanted.rstrip(">"))
-                and (not kind or f["type"] == wanted)]
+        return [(f["name"], f["type"][len("child<"):-1]) for f in found
+                if f["type"].startswith("child<")]
+
+    def listed(self, path, kind):
+        """Names of the objects at a path that are of that type."""
+        return [name for name, type_ in self.children(path) if type_ == kind]
 
     def status(self):
         """As query-status has it: running, paused, ..."""
@@ -115,6 +117,11 @@ def bytes_text(count):
         return "%d byte%s" % (count, "s" * (count != 1))
     text = size(count)
     return "%s %siB" % (text[:-1], text[-1])
+
+
+def printable(text):
+    """Without what would do something to a terminal: peers have a say."""
+    return "".join(c if c.isprintable() else "\\x%02x" % ord(c) for c in text)
 
 
 CHANNELS = {1: "main", 2: "display", 3: "inputs", 4: "cursor", 5: "playback",
