@@ -284,6 +284,7 @@ static const VMStateDescription vmstate_vdagent_xfer = {
         VMSTATE_UINT32(client, SpiceVdagentXferState),
         VMSTATE_UINT32(id, SpiceVdagentXferState),
         VMSTATE_UINT32(guest_id, SpiceVdagentXferState),
+        VMSTATE_UINT64(bytes, SpiceVdagentXferState),
         VMSTATE_END_OF_LIST()
     }
 };

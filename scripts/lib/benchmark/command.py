@@ -265,9 +265,12 @@ def run(args, folder):
     if args.json:
         Path(args.json).write_text(json.dumps(report, indent=1) + '\n')
     if args.plot:
-        title = f"{report.get('qemu', '')}, {report['machine']['cpu']}, " \
-            f"{report['version']}"
-        for path in plots.draw(rows, title, args.plot):
+        title = '; '.join((
+            report.get('qemu', '').replace('emulator version ', ''),
+            f"{report['machine']['cpus']} x {report['machine']['cpu']}",
+            'TCP' if args.tcp else 'UNIX socket',
+            f"{report.get('rounds')} rounds", report['version']))
+        for path in plots.draw(rows, title, LINES, args.plot):
             print(f'picture: {path}')
     if jobs and SUBJECT not in backends.values():
         print(f'{SUBJECT} was not measured')
