@@ -272,6 +272,13 @@ class Host:
             raise VirshError("%s\n%s" % (script, done.stdout.strip()))
         return done.stdout
 
+    def spawn(self, command):
+        """Start a command of a document that goes on until it is ended."""
+        return Process(
+            ["nsenter", "-t", str(self.init), "-m", "bash", "-c",
+             'cd "$0"; exec ' + command, self.work],
+            log=self.path("spawned.log"))
+
     def virsh(self, *words, **options):
         return self.shell("virsh " + " ".join(
             shlex.quote(str(word)) for word in words), **options).strip()

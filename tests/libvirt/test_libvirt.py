@@ -5,6 +5,7 @@ the page for domains written for SPICE, migration.  usage.py says how."""
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -244,6 +245,7 @@ class TestFromSpice:
         self.host.shell(block(self.page, "from-spice-start"))
         self.guest = Guest(rig, self.host, "rhel8", None)
         self.guest.use(client_uri(self.host, self.page, "from-spice-client"))
+        self.guest.options = ()     # as viewers: no card
 
     def test_said(self):
         for line in self.said.splitlines():
@@ -254,11 +256,6 @@ class TestFromSpice:
         self.guest.check_clipboard(client)
         client.quit()
 
-    def test_file_copy(self):
-        client = self.guest.connect()
-        self.guest.check_copy(self.guest.agent, client, 4 * MIB)
-        client.quit()
-
     def test_usb(self):
         client = self.guest.connect()
         client.find(r"^channel-new usbredir 1$")
@@ -266,9 +263,29 @@ class TestFromSpice:
         client.quit()
         self.guest.no_cd()
 
-    def test_card(self):
+    def test_file_copy(self):
+        """Beside a viewer, with the page's command."""
         client = self.guest.connect()
-        self.guest.check_card()
+        path, sha256 = self.guest.file(4 * MIB, "report.pdf")
+        shutil.move(path, self.host.path(self.host.work))
+        self.host.shell(block(self.page, "from-spice-copy"))
+        done = self.guest.agent.expect("^file-done .*name=report.pdf .*")
+        assert done.group(0).endswith("sha256=" + sha256), done.group(0)
+        self.guest.check_clipboard(client)
+        client.quit()
+
+    def test_card(self):
+        """The same; the card is there until the command ends."""
+        client = self.guest.connect()
+        shutil.copytree(self.rig.path("card"),
+                        self.host.path(self.host.work + "/nssdb"))
+        self.guest.wait_readers(False)
+        lender = self.host.spawn(block(self.page, "from-spice-card"))
+        try:
+            self.guest.check_card()
+        finally:
+            lender.end()
+        self.guest.wait_readers(False)
         client.quit()
 
 

@@ -269,6 +269,11 @@ class TestServer(unittest.TestCase):
                          "tls-creds=sf-tls,password-secret=sf-password")
         self.assertIn("secret,id=sf-password,file=/pw", values)
 
+    def test_max_clients(self):
+        where, _, _ = self.server("<graphics type='spice'/>",
+                                  "--max-clients", "4")
+        self.assertTrue(where.endswith(".sock,max-clients=4"), where)
+
     def test_policy(self):
         where, _, _ = self.server(
             "<graphics type='spice'><clipboard copypaste='no'/>"
@@ -480,6 +485,7 @@ class TestCommand(unittest.TestCase):
                 ([self.folder / "none.xml"], b"No such file"),
                 (["--listen", "5900", self.file], b"HOST:PORT"),
                 (["--video", "qxl", self.file], b"what is to go"),
+                (["--max-clients", "0", self.file], b"1 to 1024"),
                 (["-o", self.folder / "a/b", self.file], b"No such file")):
             done = run(*words)
             self.assertEqual(done.returncode, 2, words)
