@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -339,16 +340,23 @@ class TestMigration:
         sha256 = self.guest.check_cd(client)
         for source, target in (self.hosts, self.hosts[::-1]):
             name = "to-" + target.name
-            path, digest = self.guest.file(48 * MIB, name)
+            path, digest = self.guest.file(32 * MIB, name)
             self.guest.copy(client, path)
             client.expect("^progress agent %s [1-9]" % name)
+            # the guest's agent stands still until it is over there
+            self.guest.agent.job.signal(signal.SIGSTOP)
             self.migrate(source, target)
+            client.poll()
+            assert "done agent copy " + name not in "\n".join(client.lines)
+            self.guest.agent.job.signal(signal.SIGCONT)
             self.guest.copied(self.guest.agent, client, path, digest)
             self.guest.read_cd(sha256)
             self.guest.check_clipboard(client)
             self.guest.check_card()
         client.quit()
         self.end()
+
+    test_follow.deadline = 300
 
     def test_reconnect(self):
         """A UNIX socket: who was connected comes back by itself."""
