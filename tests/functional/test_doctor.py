@@ -5,7 +5,6 @@ import json
 import os
 import re
 import struct
-import sys
 import time
 
 from lib import agentguest as ag
@@ -21,21 +20,25 @@ from lib.rig import (agent_args, card_args, port_args, server_args,
                      usb_args)
 from lib.usbredir import Drive, boot_image
 
+import diagnosis                # tests/lib/qemu.py says where
+import vm
+
 PORT_NAME = "org.example.doctor.0"
 DATA = ag.AUDIO_VOLUME_SYNC
 
 
 class Doctor:
-    """Asks it."""
+    """Asks it: the program as a whole, or, which is quicker, what it is made
+    of."""
 
-    def __init__(self, rig, path="qmp", interval="0.1"):
-        self.monitor = rig.path(path)
+    def __init__(self, rig, interval=0.1):
+        self.monitor = rig.path("qmp")
         self.interval = interval
 
-    def ask(self, *args, env=None, status=None):
+    def ask(self, *args, status=None):
         """What it says as JSON; its status must fit."""
         got, out, err = tools.run("spiceflow-doctor", "--json", "-i",
-                                  self.interval, self.monitor, *args, env=env)
+                                  str(self.interval), self.monitor, *args)
         assert got in (0, 1) and not err, (got, out, err)
         said = json.loads(out)
         features = said["features"].values()
@@ -52,18 +55,26 @@ class Doctor:
                     "client-away",), finding
         return said
 
-    def wrong(self, feature, *args):
-        """Codes of what is wrong with a feature."""
-        found = self.ask(feature, *args)["features"][feature]["findings"]
-        return [f["code"] for f in found if f["wrong"]]
+    def findings(self, feature, client=None):
+        """What it finds about one feature, for any client or for this one."""
+        machine = vm.Vm(self.monitor)
+        try:
+            case = diagnosis.Case(machine, self.interval)
+        finally:
+            machine.close()
+        found = diagnosis.diagnose(case, [feature], client)[feature]
+        return [diagnosis.absent(feature)] if found is None else found
 
-    def notes(self, feature, *args):
-        found = self.ask(feature, *args)["features"][feature]["findings"]
-        return [f["code"] for f in found if not f["wrong"]]
+    def wrong(self, feature, client=None):
+        """Codes of what is wrong with a feature."""
+        return [f.code for f in self.findings(feature, client) if f.wrong]
+
+    def notes(self, feature, client=None):
+        return [f.code for f in self.findings(feature, client)
+                if not f.wrong]
 
     def finding(self, feature, code):
-        found = self.ask(feature)["features"][feature]["findings"]
-        return next(f for f in found if f["code"] == code)
+        return next(f for f in self.findings(feature) if f.code == code)
 
 
 def with_monitor(rig):
@@ -107,7 +118,7 @@ class TestAgent(AgentScript):
         self.agent()
         self.both("no-client")
         assert self.rig.socket in self.doctor.finding(
-            "files", "no-client")["advice"]
+            "files", "no-client").advice
 
     def test_guest_closed(self):
         self.close_agent()
@@ -140,7 +151,7 @@ class TestAgent(AgentScript):
         other = self.client(tokens=None)
         self.both()
         assert "client-without-agent" in self.doctor.notes("files")
-        assert self.doctor.wrong("files", "--client", str(other.id)) == \
+        assert self.doctor.wrong("files", other.id) == \
             ["client-without-agent"]
 
     def test_policy(self):
@@ -182,7 +193,7 @@ class TestAgent(AgentScript):
                 time.sleep(0.05)
             self.both("guest-does-not-read")
             assert "no tokens are left to client %d" % client.id in \
-                self.doctor.finding("files", "guest-does-not-read")["text"]
+                self.doctor.finding("files", "guest-does-not-read").text
         wait_until(lambda: not self.flow()["to-guest-bytes"], 5, "it is read")
         self.both()
 
@@ -209,7 +220,7 @@ class TestAgent(AgentScript):
         wait_until(lambda: self.flow()["guest-waits"], 10, "it is full")
         self.both("client-does-not-read")
         assert "the guest waits" in self.doctor.finding(
-            "files", "client-does-not-read")["text"]
+            "files", "client-does-not-read").text
 
     def test_vm_stopped(self):
         self.pair()
@@ -281,7 +292,7 @@ class TestFrontends:
         assert self.doctor.wrong("files") == ["wrong-port-name"]
         assert self.doctor.wrong("usb") == ["no-frontend"]
         assert "-device usb-redir,chardev=usb" in self.doctor.finding(
-            "usb", "no-frontend")["advice"]
+            "usb", "no-frontend").advice
         assert self.doctor.wrong("card") == ["wrong-frontend"]
         assert self.doctor.notes("port") == ["other-port-name"]
         assert self.doctor.wrong("port") == ["no-driver", "not-opened"]
@@ -338,10 +349,11 @@ class TestUsb:
         other = self.rig.raw()
         assert self.doctor.wrong("usb") == []
         assert self.doctor.notes("usb") == ["claimed"]
-        assert self.doctor.wrong("usb", "--client",
-                                 str(other.init.session_id)) == ["claimed"]
-        assert self.doctor.wrong("usb", "--client",
-                                 str(session.init.session_id)) == []
+        assert self.doctor.wrong("usb", other.init.session_id) == ["claimed"]
+        assert self.doctor.wrong("usb", session.init.session_id) == []
+        for who, status in ((other, 1), (session, 0)):
+            self.doctor.ask("usb", "--client", str(who.init.session_id),
+                            status=status)
 
 
 def test_card(rig):
@@ -432,8 +444,6 @@ def test_no_viewer_at_all(rig):
 
 def test_refused_has_advice(rig):
     """For every reason that there is."""
-    sys.path.append(str(paths.ROOT / "scripts" / "lib"))
-    import diagnosis
     schema = (paths.ROOT / "chardev/spiceflow/qapi-events.json").read_text(
         encoding="utf-8")
     words = re.search(r"'SpiceflowRefusal',\s*'data': \[([^]]*)\]", schema)[1]
