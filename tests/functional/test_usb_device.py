@@ -34,7 +34,7 @@ TRANSFERS = (
     "iso-out 1 200", "iso-out 192 200", "iso-out 3072 200",
 )
 MANY = 1000000
-LARGEST = 64 * MIB
+LARGEST = 128 * MIB
 
 
 class Devices:
@@ -203,8 +203,8 @@ class TestXhci(Device):
         self.transfers()
 
     def test_largest_bulk(self):
-        """One request of 64 MiB each way: a packet that is larger than all
-        queues together, half of the largest that usbredir has."""
+        """One request of 128 MiB each way: a packet that is larger than all
+        queues together, and the largest that usbredir has."""
         before = self.devices.tap.sizes()
         device = self.devices.plug()
         self.guest.run("echo 0 > /sys/module/usbcore/parameters/"
