@@ -27,6 +27,7 @@ typedef struct SFKind SFKind;
  * @rewind: the guest is about to be replaced by another one: clients go, or
  *   begin anew; the guest's side is closed already.  Optional
  * @restore: take a state over, after @rewind.  On failure nothing of it stays
+ * @saved_max: bytes of its state beside the flow machine's, at most.  Optional
  * @describe: add what is the kind's own to the members of `flow`.  Optional
  */
 struct SFKind {
@@ -39,6 +40,7 @@ struct SFKind {
     void (*save)(SFDevice *device, SFSaved *saved);
     void (*rewind)(SFDevice *device);
     bool (*restore)(SFDevice *device, const SFSaved *saved, Error **errp);
+    size_t (*saved_max)(const SFDevice *device);
     void (*describe)(SFDevice *device, QDict *dict);
 };
 

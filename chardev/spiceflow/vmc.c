@@ -468,6 +468,15 @@ static const SFEndpointOps vmc_endpoint_ops = {
  * State
  */
 
+/* What waits is of one read, and one message more that was compressed. */
+static size_t vmc_saved_max(const SFDevice *device)
+{
+    const SFVmc *vmc = device->priv;
+
+    return SF_MESSAGE_MAX + SF_UNCOMPRESSED_MAX +
+           (vmc->guard ? SPICE_FLOW_USBREDIR_SAVED_MAX : 0);
+}
+
 static void vmc_save(SFDevice *device, SFSaved *saved)
 {
     SFVmc *vmc = device->priv;
@@ -575,6 +584,7 @@ const SFKind sf_vmc_kind = {
     .write = vmc_write,
     .set_fe_open = vmc_set_fe_open,
     .save = vmc_save,
+    .saved_max = vmc_saved_max,
     .rewind = vmc_rewind,
     .restore = vmc_restore,
 };
