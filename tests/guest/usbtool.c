@@ -348,7 +348,8 @@ static void iso_done(const struct usbdevfs_urb *urb)
     for (i = 0; i < urb->number_of_packets; i++) {
         const struct usbdevfs_iso_packet_desc *d = &urb->iso_frame_desc[i];
 
-        if (d->status) {
+        /* EHCI skips frames when it is late, in which case nothing came */
+        if (d->status && ((int)d->status != -EXDEV || !(ep & EP_IN))) {
             bad("isochronous packet: status %d after %" PRIu64 " packets",
                 (int)d->status, packets);
         }
