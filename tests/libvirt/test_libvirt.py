@@ -218,7 +218,7 @@ virsh undefine '%s'
         for page in libvirt.DOCS.glob("*.md"):
             text = page.read_text(encoding="utf-8")
             for name, words in re.findall(
-                    r"(?:<!-- docs-check: libvirt (\S+) -->\n)?^```sh\n(.*?)^```$", text,
+                    r"(?:<!-- test: (\S+) -->\n)?^```sh\n(.*?)^```$", text,
                     re.S | re.M):
                 assert name, "%s: no name for: %s" % (page.name, words)
                 assert '"%s"' % name in source, "%s is run by no test" % name
