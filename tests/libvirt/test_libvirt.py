@@ -211,6 +211,17 @@ virsh undefine '%s'
 """ % (way, "q35" if "q35" in text else "pc", path.name, name, name)
         self.host.shell("set -x\n" + script)
 
+    def test_install(self):
+        """What was installed can be taken away again, and nothing else."""
+        folder = self.host.path("/var/lib/libvirt/other")
+        self.host.shell("scripts/install /var/lib/libvirt/other;"
+                        "touch /var/lib/libvirt/other/bin/mine")
+        assert os.access(folder + "/bin/qemu-system-x86_64", os.X_OK)
+        assert list(Path(folder).rglob("chardev-spiceflow.so"))
+        self.host.shell("scripts/install --remove /var/lib/libvirt/other")
+        assert [str(path.relative_to(folder)) for path in
+                Path(folder).rglob("*")] == ["bin", "bin/mine"]
+
     def test_all_blocks(self):
         """Every command of the pages is run by a test."""
         source = "".join(path.read_text(encoding="utf-8") for path in
