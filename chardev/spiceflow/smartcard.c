@@ -17,12 +17,13 @@
  *
  * The device answers each command (ReaderAdd, ReaderRemove, ATR, CardRemove)
  * with an Error message, in order.  Clients count on that order, so answers to
- * the server's own commands, and to those of a client that left, are counted
- * and kept from the next one.
+ * the server's own commands, and to those of a client that left, are kept from
+ * the next one: card-slot.c, which also knows when a reader may be removed.
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "chardev/spiceflow/vsc.h"
+#include "card-slot.h"
 #include "device.h"
 #include "migrate.h"
 #include "trace.h"
@@ -41,11 +42,11 @@ typedef struct SFReader {
     uint32_t id;                /* place in SFCards.reader */
     SpiceFlowOps flow_ops;
     SpiceFlowVsc *from_device;
+    SFCardSlot slot;
     SFCardClient *owner;
     SpiceFlowClient *flow_client;
-    bool added;                 /* the guest has the reader */
-    bool removing;              /* the client asked for its removal */
-    uint32_t stale_answers;     /* that the next owner must not see */
+    bool added;                 /* as the owner sees it, or the guest has it */
+    bool removing;              /* the owner asked for its removal */
     uint32_t commands;          /* of the owner, without an answer */
 } SFReader;
 
@@ -89,29 +90,9 @@ static void card_refuse(SFCardClient *card, uint32_t reader_id, uint32_t code,
     sf_channel_send(card->channel, SPICE_MSG_SMARTCARD_DATA, body);
 }
 
-/* To the device, of the server's own; its answer is not for a client. */
-static void reader_command_remove(SFReader *reader)
-{
-    uint8_t message[SPICE_FLOW_VSC_HEADER_SIZE];
-    SpiceFlowBuffer buffer = { .data = message, .len = sizeof(message) };
-
-    spice_flow_vsc_put_reader_remove(message, SPICE_FLOW_VSC_DEVICE,
-                                     reader->id);
-    reader->stale_answers++;
-    reader->added = false;
-    spice_flow_server_write_unpaid(reader->device->flow, &buffer);
-}
-
 /*
  * A reader's owner
  */
-
-static bool is_command(uint32_t type)
-{
-    return type == SPICE_FLOW_VSC_READER_ADD ||
-           type == SPICE_FLOW_VSC_READER_REMOVE ||
-           type == SPICE_FLOW_VSC_ATR || type == SPICE_FLOW_VSC_CARD_REMOVE;
-}
 
 static SFReader *free_reader(SFCards *cards)
 {
@@ -142,43 +123,14 @@ static void reader_attach(SFReader *reader, SFCardClient *card)
                                 card->client->id);
 }
 
-/*
- * Commands of the owner that the device will not see, because those who leave
- * leave them behind, will not be answered either.
- */
-static void reader_forget_queued(SFReader *reader)
-{
-    SpiceFlowSaved saved;
-    const uint8_t *data;
-    bool add = false, remove = false;
-
-    spice_flow_save(reader->device->flow, &saved, 0);
-    data = saved.data;
-    for (uint32_t i = 0; i < saved.num_buffers; i++) {
-        const SpiceFlowSavedBuffer *buffer = &saved.buffers[i];
-
-        if (buffer->place == SPICE_FLOW_AT_CLIENT &&
-            buffer->size >= SPICE_FLOW_VSC_HEADER_SIZE) {
-            uint32_t type = ldl_be_p(data);
-
-            reader->commands -= is_command(type) && reader->commands;
-            add |= type == SPICE_FLOW_VSC_READER_ADD;
-            remove |= type == SPICE_FLOW_VSC_READER_REMOVE;
-        }
-        data += buffer->size;
-    }
-    reader->added = !add && (reader->added || remove);
-    spice_flow_saved_clear(&saved);
-}
-
 /* The owner is gone, also from the flow machine. */
-static void reader_leave(SFReader *reader)
+static void reader_leave(SFReader *reader, bool guest_has_it)
 {
-    reader->stale_answers += reader->commands;
     reader->commands = 0;
     reader->removing = false;
-    if (reader->added) {
-        reader_command_remove(reader);
+    reader->added = false;
+    if (guest_has_it) {
+        sf_card_slot_remove_reader(&reader->slot, reader->id);
     }
 }
 
@@ -195,9 +147,8 @@ static void reader_detach(SFReader *reader)
             sent->reader = NULL;
         }
     }
-    reader_forget_queued(reader);
     spice_flow_client_remove(g_steal_pointer(&reader->flow_client));
-    reader_leave(reader);
+    reader_leave(reader, sf_card_slot_part(&reader->slot));
     trace_spiceflow_card_detach(reader->device->label, reader->id,
                                 card->client->id);
 }
@@ -247,9 +198,9 @@ static bool reader_write(SFReader *reader, const SpiceFlowVscMessage *message,
     spice_flow_vsc_put_header(header, SPICE_FLOW_VSC_DEVICE, message->type,
                               reader->id, length);
     /* The device may answer before the write returns. */
-    reader->commands += is_command(message->type);
+    reader->commands += sf_card_is_command(message->type);
     if (!spice_flow_client_write(reader->flow_client, &buffer)) {
-        reader->commands -= is_command(message->type);
+        reader->commands -= sf_card_is_command(message->type);
         return false;
     }
     return true;
@@ -285,7 +236,7 @@ static void card_reader_message(SFCardClient *card,
     SFReader *reader = card_reader(card, message->reader_id);
 
     if (!reader || !reader->added || reader->removing) {
-        if (is_command(message->type)) {
+        if (sf_card_is_command(message->type)) {
             card_refuse(card, message->reader_id, SPICE_FLOW_VSC_GENERAL_ERROR,
                         message->type, "the client has no such reader");
         } else if (message->reader_id >= MAX_READERS) {
@@ -448,15 +399,31 @@ static void card_flow_remove(void *opaque, SpiceFlowReason reason)
     sf_channel_fail(reader->owner->channel, spice_flow_reason_name(reason));
 }
 
-/* Returns whether the answer is for the owner. */
-static bool reader_answer(SFReader *reader)
+static ssize_t card_flow_write(void *opaque, const uint8_t *data, size_t len)
 {
-    if (reader->stale_answers) {
-        reader->stale_answers--;
+    SFDevice *device = opaque;
+    SFReader *reader = device->priv;
+
+    return sf_card_slot_write(&reader->slot, data, len);
+}
+
+/* Whether what the device says is for the owner. */
+static bool reader_is_asked(SFReader *reader, uint32_t type)
+{
+    switch (type) {
+    case SPICE_FLOW_VSC_INIT:
         return false;
+    case SPICE_FLOW_VSC_ERROR:
+        if (!sf_card_slot_answer(&reader->slot)) {
+            return false;
+        }
+        reader->commands -= reader->commands > 0;
+        return reader->owner;
+    case SPICE_FLOW_VSC_APDU:
+        return sf_card_slot_apdu(&reader->slot) && reader->owner;
+    default:
+        return reader->owner;
     }
-    reader->commands -= reader->commands > 0;
-    return true;
 }
 
 static void reader_message(SFReader *reader,
@@ -465,9 +432,7 @@ static void reader_message(SFReader *reader,
     g_autofree uint8_t *out = NULL;
     size_t size = SPICE_FLOW_VSC_HEADER_SIZE + message->length;
 
-    if (message->type == SPICE_FLOW_VSC_INIT ||
-        (message->type == SPICE_FLOW_VSC_ERROR && !reader_answer(reader)) ||
-        !reader->owner) {
+    if (!reader_is_asked(reader, message->type)) {
         return;
     }
     out = g_malloc(size);
@@ -627,7 +592,9 @@ static bool card_init(SFDevice *device, Error **errp)
     reader->flow_ops.send = card_flow_send;
     reader->flow_ops.room = card_flow_room;
     reader->flow_ops.remove = card_flow_remove;
+    sf_card_slot_init(&reader->slot, device);
     sf_device_flow_new(device, &reader->flow_ops, &params);
+    reader->flow_ops.write = card_flow_write;
     if (!server->cards) {
         server->cards = cards_new(server, errp);
     }
@@ -657,7 +624,8 @@ static void card_cleanup(SFDevice *device)
         return;
     }
     cards = reader->cards;
-    reader->added = false;
+    /* Nobody is there to be told. */
+    sf_card_slot_reset(&reader->slot);
     reader_detach(reader);
     if (cards) {
         cards->reader[reader->id] = NULL;
@@ -666,6 +634,7 @@ static void card_cleanup(SFDevice *device)
             cards_free(cards);
         }
     }
+    sf_card_slot_cleanup(&reader->slot);
     spice_flow_vsc_free(reader->from_device);
     g_free(reader);
 }
@@ -678,7 +647,7 @@ static bool card_carries(SFDevice *device)
 {
     SFReader *reader = device->priv;
 
-    return reader->added || reader->stale_answers ||
+    return reader->added || reader->slot.stale ||
            spice_flow_vsc_partial(reader->from_device);
 }
 
@@ -688,7 +657,7 @@ static void card_save(SFDevice *device, SFSaved *saved)
 
     saved->card.added = reader->added;
     saved->card.removing = reader->removing;
-    saved->card.stale_answers = reader->stale_answers;
+    saved->card.stale_answers = reader->slot.stale;
     saved->card.commands = reader->commands;
     spice_flow_vsc_save(reader->from_device, &saved->card.parser);
 }
@@ -708,7 +677,7 @@ static void card_rewind(SFDevice *device)
     }
     spice_flow_reset(device->flow);
     spice_flow_vsc_reset(reader->from_device);
-    reader->stale_answers = 0;
+    sf_card_slot_reset(&reader->slot);
 }
 
 static bool card_restore(SFDevice *device, const SFSaved *saved, Error **errp)
@@ -730,12 +699,8 @@ static bool card_restore(SFDevice *device, const SFSaved *saved, Error **errp)
         error_setg(errp, "bad card parser: %s", wrong);
         return false;
     }
-    reader->added = saved->card.added;
-    reader->stale_answers = saved->card.stale_answers;
-    reader->commands = saved->card.commands;
-    reader_forget_queued(reader);
     sf_migrate_flow_lose(device);
-    reader_leave(reader);
+    reader_leave(reader, sf_card_slot_restore(&reader->slot, saved));
     device->fe_open = saved->guest_open;
     return true;
 }

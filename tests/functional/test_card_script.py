@@ -216,10 +216,10 @@ class TestScript:
         assert card.take_answer() == (ord(name) - ord("a"), DONE)
         return card
 
-    def bye(self, card, *devices):
+    def bye(self, card, *devices, apdus=0):
         card.session.close()
         for device in devices:
-            assert device.answer(vsc.READER_REMOVE)
+            device.removed(apdus)
             device.close()
 
     def flow(self, name="a"):
@@ -270,7 +270,7 @@ class TestScript:
         # a reader that there can not be
         card.say(vsc.APDU, 0xabcd, b"x")
         card.channel.wait_closed()
-        device.answer(vsc.READER_REMOVE)
+        device.removed(apdus=2)
         device.close()
         card.session.close()
 
@@ -307,7 +307,7 @@ class TestScript:
         device.write(vsc.message(">", vsc.APDU, 0, bytes(vsc.LARGEST + 1)))
         device.say(vsc.APDU, b"next")
         assert card.take() == (vsc.APDU, 0, b"next")
-        self.bye(card, device)
+        self.bye(card, device, apdus=1)
 
     def test_malformed_messages(self):
         """Each ends the channel that brought it, and nothing else; the

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The slot of a smart-card device.
+ *
+ * Every message to the device passes through here, one by one, and what comes
+ * back is reported here, so the slot knows what the device has really got:
+ * whether the guest has the reader, which commands have no answer yet, which
+ * of the guest's APDUs have none.  Those who own a reader come and go; what
+ * was queued for the device and dropped leaves no trace here.
+ *
+ * Answers.  The device answers commands in order.  Those of an owner that left
+ * and the server's own come before those of the next owner, so their number is
+ * enough to tell whose an answer is.
+ *
+ * Removals.  When a card or a reader is removed, usb-ccid forgets which of the
+ * guest's APDUs it owes an answer, and the answers that the guest has not
+ * fetched yet.  The guest's driver would wait for minutes.  So a removal that
+ * comes while the guest uses the card is held back, whoever it is from: the
+ * guest's APDUs, those that come meanwhile too, are answered with an error of
+ * the card's, until the guest has not sent one for a while.  What is queued
+ * behind the removal, by the next owner too, waits with it.  A program that
+ * does not give up is cut off after a few seconds.
+ *
+ * Time is the guest's: it stands still while the VM is stopped.  How many APDUs
+ * are open is not saved.  After a load one is taken for open, and answered
+ * before the removal; the device ignores an answer that it does not wait for.
+ */
+#include "qemu/osdep.h"
+#include "chardev/spiceflow/vsc.h"
+#include "card-slot.h"
+#include "trace.h"
+
+/* The guest has fetched its answer, and its program has given up. */
+#define QUIET_MS            500
+/* A removal waits no longer. */
+#define SETTLE_MAX_MS       5000
+/* As many as usb-ccid keeps account of. */
+#define APDUS_MAX           128
+/* "No precise diagnosis": ISO 7816-4. */
+#define STATUS_WORD         0x6f00
+
+bool sf_card_is_command(uint32_t type)
+{
+    return type == SPICE_FLOW_VSC_READER_ADD ||
+           type == SPICE_FLOW_VSC_READER_REMOVE ||
+           type == SPICE_FLOW_VSC_ATR || type == SPICE_FLOW_VSC_CARD_REMOVE;
+}
+
+static bool is_removal(uint32_t type)
+{
+    return type == SPICE_FLOW_VSC_READER_REMOVE ||
+           type == SPICE_FLOW_VSC_CARD_REMOVE;
+}
+
+static int64_t slot_now(void)
+{
+    return qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL);
+}
+
+static void slot_timeout(void *opaque)
+{
+    SFCardSlot *slot = opaque;
+
+    spice_flow_guest_ready(slot->device->flow);
+}
+
+void sf_card_slot_init(SFCardSlot *slot, SFDevice *device)
+{
+    slot->device = device;
+    slot->timer = timer_new_ms(QEMU_CLOCK_VIRTUAL, slot_timeout, slot);
+}
+
+void sf_card_slot_cleanup(SFCardSlot *slot)
+{
+    timer_free(slot->timer);
+}
+
+void sf_card_slot_reset(SFCardSlot *slot)
+{
+    timer_del(slot->timer);
+    *slot = (SFCardSlot) { .device = slot->device, .timer = slot->timer };
+}
+
+void sf_card_slot_wake(SFCardSlot *slot)
+{
+    timer_mod(slot->timer, slot_now());
+}
+
+/*
+ * To the device
+ */
+
+/* The device gets the last byte of the message. */
+static void slot_delivered(SFCardSlot *slot)
+{
+    slot->left = 0;
+    if (sf_card_is_command(slot->type)) {
+        slot->commands++;
+        slot->foreign -= slot->foreign > 0;
+    }
+    switch (slot->type) {
+    case SPICE_FLOW_VSC_APDU:
+    case SPICE_FLOW_VSC_ERROR:
+        if (slot->apdus) {
+            slot->apdus--;
+            slot->quiet_at = slot_now() + QUIET_MS;
+        }
+        return;
+    case SPICE_FLOW_VSC_READER_ADD:
+        slot->has_reader = true;
+        break;
+    case SPICE_FLOW_VSC_READER_REMOVE:
+        slot->has_reader = false;
+        break;
+    case SPICE_FLOW_VSC_ATR:
+    case SPICE_FLOW_VSC_CARD_REMOVE:
+        break;
+    default:
+        return;
+    }
+    slot->apdus = 0;
+    slot->settling = false;
+}
+
+/* Between two messages. */
+static void slot_answer_apdus(SFCardSlot *slot, int64_t now)
+{
+    SFFrontend *frontend = &slot->device->frontend;
+    uint8_t answer[SPICE_FLOW_VSC_HEADER_SIZE + sizeof(uint16_t)];
+
+    spice_flow_vsc_put_header(answer, SPICE_FLOW_VSC_DEVICE,
+                              SPICE_FLOW_VSC_APDU, 0, sizeof(uint16_t));
+    stw_be_p(answer + SPICE_FLOW_VSC_HEADER_SIZE, STATUS_WORD);
+    while (slot->apdus && sf_frontend_room(frontend) >= sizeof(answer)) {
+        slot->apdus--;
+        slot->quiet_at = now + QUIET_MS;
+        sf_frontend_write(frontend, answer, sizeof(answer));
+    }
+}
+
+/* Whether a removal may go to the device now. */
+static bool slot_settled(SFCardSlot *slot)
+{
+    int64_t now = slot_now();
+    int64_t next;
+
+    if (!slot->settling) {
+        if (slot->apdus == 0 && now >= slot->quiet_at) {
+            return true;
+        }
+        slot->settling = true;
+        slot->deadline = now + SETTLE_MAX_MS;
+        trace_spiceflow_card_settle(slot->device->label, slot->apdus);
+    }
+    slot_answer_apdus(slot, now);
+    next = slot->apdus ? slot->deadline : MIN(slot->quiet_at, slot->deadline);
+    if (now >= next) {
+        trace_spiceflow_card_settled(slot->device->label,
+                                     now < slot->deadline);
+        return true;
+    }
+    timer_mod(slot->timer, next);
+    return false;
+}
+
+size_t sf_card_slot_write(SFCardSlot *slot, const uint8_t *data, size_t len)
+{
+    SFCardSlot before;
+    size_t n;
+
+    if (slot->left == 0) {
+        slot->left = len;
+        slot->type = ldl_be_p(data);
+        slot->begun = false;
+    }
+    if (!slot->begun && is_removal(slot->type) && !slot_settled(slot)) {
+        return 0;
+    }
+    /* The device may answer before the write returns. */
+    before = *slot;
+    slot_delivered(slot);
+    n = sf_frontend_write(&slot->device->frontend, data, len);
+    if (n < len) {
+        *slot = before;
+        slot->left = len - n;
+        slot->begun = slot->begun || n > 0;
+    }
+    return n;
+}
+
+void sf_card_slot_remove_reader(SFCardSlot *slot, uint32_t reader_id)
+{
+    uint8_t message[SPICE_FLOW_VSC_HEADER_SIZE];
+    SpiceFlowBuffer buffer = { .data = message, .len = sizeof(message) };
+
+    spice_flow_vsc_put_reader_remove(message, SPICE_FLOW_VSC_DEVICE,
+                                     reader_id);
+    slot->foreign++;
+    slot->stale++;
+    spice_flow_server_write_unpaid(slot->device->flow, &buffer);
+}
+
+bool sf_card_slot_part(SFCardSlot *slot)
+{
+    bool has_reader = slot->has_reader;
+
+    if (slot->foreign) {
+        /* Nothing of the owner's has come this far. */
+        has_reader = false;
+    } else if (slot->left && sf_card_is_command(slot->type)) {
+        /* The flow machine completes it. */
+        slot->foreign = 1;
+        has_reader = slot->type != SPICE_FLOW_VSC_READER_REMOVE;
+    }
+    slot->stale = slot->commands + slot->foreign;
+    return has_reader;
+}
+
+/*
+ * From the device
+ */
+
+bool sf_card_slot_answer(SFCardSlot *slot)
+{
+    slot->commands -= slot->commands > 0;
+    if (slot->stale) {
+        slot->stale--;
+        return false;
+    }
+    return true;
+}
+
+bool sf_card_slot_apdu(SFCardSlot *slot)
+{
+    if (!slot->has_reader) {
+        return true;
+    }
+    slot->apdus = MIN(slot->apdus + 1, APDUS_MAX);
+    slot->quiet_at = slot_now() + QUIET_MS;
+    if (slot->settling) {
+        sf_card_slot_wake(slot);
+        return false;
+    }
+    return true;
+}
+
+/*
+ * State
+ */
+
+bool sf_card_slot_restore(SFCardSlot *slot, const SFSaved *saved)
+{
+    const uint8_t *data = saved->flow.data;
+    uint32_t open = saved->card.commands;
+    bool add = false, remove = false, removal_waits = false;
+    bool has_reader;
+
+    sf_card_slot_reset(slot);
+    for (uint32_t i = 0; i < saved->flow.num_buffers; i++) {
+        const SpiceFlowSavedBuffer *buffer = &saved->flow.buffers[i];
+        uint32_t type = 0;
+
+        if (buffer->place != SPICE_FLOW_AT_TO_CLIENT &&
+            buffer->size >= SPICE_FLOW_VSC_HEADER_SIZE) {
+            type = ldl_be_p(data);
+        }
+        if (buffer->place == SPICE_FLOW_AT_CLIENT) {
+            /* It goes with its client. */
+            open -= sf_card_is_command(type) && open;
+            add |= type == SPICE_FLOW_VSC_READER_ADD;
+            remove |= type == SPICE_FLOW_VSC_READER_REMOVE;
+        } else if (sf_card_is_command(type)) {
+            slot->foreign++;
+            removal_waits |= type == SPICE_FLOW_VSC_READER_REMOVE;
+        }
+        if (buffer->place == SPICE_FLOW_AT_CURRENT && buffer->offset) {
+            slot->type = type;
+            slot->left = buffer->size - buffer->offset;
+            slot->begun = true;
+        }
+        data += buffer->size;
+    }
+    has_reader = !add && (saved->card.added || remove);
+    slot->has_reader = has_reader || removal_waits;
+    slot->apdus = slot->has_reader;
+    slot->stale = saved->card.stale_answers + open;
+    slot->commands = slot->stale - MIN(slot->stale, slot->foreign);
+    return has_reader;
+}
