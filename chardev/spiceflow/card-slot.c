@@ -81,11 +81,6 @@ void sf_card_slot_reset(SFCardSlot *slot)
     *slot = (SFCardSlot) { .device = slot->device, .timer = slot->timer };
 }
 
-void sf_card_slot_wake(SFCardSlot *slot)
-{
-    timer_mod(slot->timer, slot_now());
-}
-
 /*
  * To the device
  */
@@ -188,13 +183,19 @@ size_t sf_card_slot_write(SFCardSlot *slot, const uint8_t *data, size_t len)
     return n;
 }
 
-void sf_card_slot_remove_reader(SFCardSlot *slot, uint32_t reader_id)
+void sf_card_slot_command(SFCardSlot *slot, uint32_t type, uint32_t reader_id,
+                          const uint8_t *payload, size_t len)
 {
-    uint8_t message[SPICE_FLOW_VSC_HEADER_SIZE];
-    SpiceFlowBuffer buffer = { .data = message, .len = sizeof(message) };
+    uint8_t header[SPICE_FLOW_VSC_HEADER_SIZE];
+    SpiceFlowBuffer buffer = {
+        .head = header,
+        .head_len = sizeof(header),
+        .data = payload,
+        .len = len,
+    };
 
-    spice_flow_vsc_put_reader_remove(message, SPICE_FLOW_VSC_DEVICE,
-                                     reader_id);
+    spice_flow_vsc_put_header(header, SPICE_FLOW_VSC_DEVICE, type, reader_id,
+                              len);
     slot->foreign++;
     slot->stale++;
     spice_flow_server_write_unpaid(slot->device->flow, &buffer);
@@ -238,7 +239,7 @@ bool sf_card_slot_apdu(SFCardSlot *slot)
     slot->apdus = MIN(slot->apdus + 1, APDUS_MAX);
     slot->quiet_at = slot_now() + QUIET_MS;
     if (slot->settling) {
-        sf_card_slot_wake(slot);
+        timer_mod(slot->timer, slot_now());
         return false;
     }
     return true;

@@ -75,17 +75,15 @@ void sf_card_slot_reset(SFCardSlot *slot);
 size_t sf_card_slot_write(SFCardSlot *slot, const uint8_t *data, size_t len);
 
 /**
- * sf_card_slot_wake: the device may take bytes again, from the main loop.
+ * sf_card_slot_command: queue a command of the server's own.
  * @slot: the slot
- */
-void sf_card_slot_wake(SFCardSlot *slot);
-
-/**
- * sf_card_slot_remove_reader: queue a ReaderRemove of the server's own.
- * @slot: the slot
+ * @type: ReaderAdd, ReaderRemove or ATR
  * @reader_id: for its header
+ * @payload: behind its header, or NULL
+ * @len: bytes of @payload
  */
-void sf_card_slot_remove_reader(SFCardSlot *slot, uint32_t reader_id);
+void sf_card_slot_command(SFCardSlot *slot, uint32_t type, uint32_t reader_id,
+                          const uint8_t *payload, size_t len);
 
 /**
  * sf_card_slot_part: the owner is gone, and what it had queued too.

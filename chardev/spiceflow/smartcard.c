@@ -19,6 +19,10 @@
  * with an Error message, in order.  Clients count on that order, so answers to
  * the server's own commands, and to those of a client that left, are kept from
  * the next one: card-slot.c, which also knows when a reader may be removed.
+ *
+ * The QEMU device may be unplugged from its chardev, and another be plugged
+ * in: a reader that has an owner is added again then, with its card.  When the
+ * chardev goes too the reader is no more.
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
@@ -32,6 +36,8 @@
 #define MAX_READERS         10
 /* A SPICE message holds one VSC message; what comes behind it is ignored. */
 #define MESSAGE_MAX         (SPICE_FLOW_VSC_MAX_SIZE + 4096)
+/* The longest that the device takes. */
+#define ATR_MAX             40
 
 typedef struct SFCardClient SFCardClient;
 
@@ -48,6 +54,9 @@ typedef struct SFReader {
     bool added;                 /* as the owner sees it, or the guest has it */
     bool removing;              /* the owner asked for its removal */
     uint32_t commands;          /* of the owner, without an answer */
+    bool unplugged;             /* the device is, under the owner's hands */
+    uint32_t atr_len;           /* of the owner's card, 0 for none */
+    uint8_t atr[ATR_MAX];
 } SFReader;
 
 /* One client's channel. */
@@ -117,6 +126,8 @@ static void reader_attach(SFReader *reader, SFCardClient *card)
         2 * SPICE_FLOW_VSC_MAX_SIZE / SPICE_FLOW_VSC_HEADER_SIZE;
     reader->owner = card;
     reader->commands = 0;
+    reader->unplugged = false;
+    reader->atr_len = 0;
     reader->flow_client = spice_flow_client_add(reader->device->flow, &params,
                                                 reader);
     trace_spiceflow_card_attach(reader->device->label, reader->id,
@@ -130,7 +141,8 @@ static void reader_leave(SFReader *reader, bool guest_has_it)
     reader->removing = false;
     reader->added = false;
     if (guest_has_it) {
-        sf_card_slot_remove_reader(&reader->slot, reader->id);
+        sf_card_slot_command(&reader->slot, SPICE_FLOW_VSC_READER_REMOVE,
+                             reader->id, NULL, 0);
     }
 }
 
@@ -244,9 +256,20 @@ static void card_reader_message(SFCardClient *card,
         }
         return;
     }
-    if (message->type == SPICE_FLOW_VSC_READER_REMOVE) {
+    switch (message->type) {
+    case SPICE_FLOW_VSC_READER_REMOVE:
         reader->removing = true;
         reader->added = false;
+        break;
+    case SPICE_FLOW_VSC_ATR:
+        reader->atr_len = message->length <= ATR_MAX ? message->length : 0;
+        if (reader->atr_len) {
+            memcpy(reader->atr, message->payload, reader->atr_len);
+        }
+        break;
+    case SPICE_FLOW_VSC_CARD_REMOVE:
+        reader->atr_len = 0;
+        break;
     }
     if (!reader_write(reader, message, message->length)) {
         card_refuse(card, message->reader_id, SPICE_FLOW_VSC_GENERAL_ERROR,
@@ -467,8 +490,51 @@ static size_t card_write(SFDevice *device, const uint8_t *buf, size_t len)
     return len;
 }
 
+/* Commands it has not answered will not be answered any more. */
+static void reader_unplug(SFReader *reader)
+{
+    SFCardClient *card = reader->owner;
+
+    spice_flow_reset(reader->device->flow);
+    spice_flow_vsc_reset(reader->from_device);
+    sf_card_slot_reset(&reader->slot);
+    if (!card) {
+        return;
+    }
+    for (; reader->commands; reader->commands--) {
+        card_refuse(card, reader->id, SPICE_FLOW_VSC_GENERAL_ERROR, 0,
+                    "the device was unplugged");
+    }
+    if (reader->removing) {
+        reader_detach(reader);
+    } else {
+        reader->unplugged = true;
+    }
+}
+
+static void reader_plug(SFReader *reader)
+{
+    if (reader->unplugged) {
+        reader->unplugged = false;
+        sf_card_slot_command(&reader->slot, SPICE_FLOW_VSC_READER_ADD,
+                             reader->id, NULL, 0);
+        if (reader->atr_len) {
+            sf_card_slot_command(&reader->slot, SPICE_FLOW_VSC_ATR,
+                                 reader->id, reader->atr, reader->atr_len);
+        }
+    }
+}
+
 static void card_set_fe_open(SFDevice *device, bool open)
 {
+    SFReader *reader = device->priv;
+
+    /* The guest being replaced is no matter of plugs. */
+    if (open) {
+        reader_plug(reader);
+    } else if (!device->rewound) {
+        reader_unplug(reader);
+    }
 }
 
 /*

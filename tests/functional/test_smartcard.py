@@ -16,8 +16,9 @@ import struct
 import subprocess
 import time
 
-from lib import spiceclient
+from lib import migration, spiceclient
 from lib.guest import GuestError
+from lib.process import wait_until
 from lib.rig import card_args, not_with_peer, server_args
 
 VARIANTS = ("card",)
@@ -73,10 +74,10 @@ class Database:
 class CardRig:
     """A guest with readers and pcscd, and what the tests do there."""
 
-    def start_rig(self, rig, readers=1, **options):
+    def start_rig(self, rig, readers=1, more=(), **options):
         self.rig = rig
         self.guest = rig.guest(*server_args(rig.socket, **options),
-                               *card_args(readers), variant="card")
+                               *card_args(readers), *more, variant="card")
         # Nobody tells pcscd of devices that come later: there is no udev.
         self.guest.run(
             "until [ $(cat /sys/bus/usb/devices/*/bInterfaceClass |"
@@ -137,7 +138,7 @@ class TestCard(CardRig):
     """One reader, one client at a time."""
 
     def setup(self, rig):
-        self.start_rig(rig)
+        self.start_rig(rig, more=migration.disk(rig.path("disk")))
         self.database = Database(rig)
 
     def test_reader(self):
@@ -227,6 +228,67 @@ class TestCard(CardRig):
             self.check_sign(self.database)
             client.quit()
             self.wait_readers(False)
+
+    def test_snapshot_in_an_apdu(self):
+        """A snapshot that is taken while the guest waits for its card's
+        answer, and loaded when the card is gone: the guest gets an error
+        soon, and the next client's card works."""
+        self.guest.write_file("/tmp/doomed", b"data")
+        client = self.client(self.database)
+        self.wait_readers(True)
+        self.guest.run("(%s; echo ended > /tmp/ended) > /dev/null 2>&1 &" %
+                       self.sign_command("doomed"))
+        time.sleep(0.3)
+        client.pause()
+        time.sleep(0.7)
+        ended = "cat /tmp/ended 2>/dev/null; true"
+        migration.savevm(self.guest.qemu, "apdu")
+        client.process.send_signal(9)
+        client.process.wait()
+        for _ in range(2):
+            assert not self.guest.run(ended)
+            wait_until(lambda: self.guest.run(ended), 20, "an error")
+            self.wait_readers(False)
+            migration.loadvm(self.guest.qemu, "apdu")
+        wait_until(lambda: self.guest.run(ended), 20, "an error")
+        client = self.client(self.database)
+        self.wait_readers(True)
+        self.check_sign(self.database)
+        client.quit()
+        self.wait_readers(False)
+
+    def test_unplug_and_replug(self):
+        """The card slot is unplugged and plugged in again.  Under a client
+        its card comes back by itself; with the chardev gone too, the next
+        client's does."""
+        qmp = self.guest.qemu.qmp
+        client = self.client(self.database)
+
+        def unplug():
+            self.wait_readers(True)
+            qmp.command("device_del", id="slot0")
+            qmp.event("DEVICE_DELETED", device="slot0")
+            self.wait_readers(False)
+
+        def plug():
+            qmp.command("device_add", driver="ccid-card-passthru",
+                        id="slot0", bus="ccid0.0", chardev="card0")
+
+        unplug()
+        plug()
+        self.wait_readers(True)
+        self.check_sign(self.database)
+        unplug()
+        qmp.command("chardev-remove", id="card0")
+        client.quit()
+        qmp.command("chardev-add", id="card0", backend={
+            "type": "spiceflow", "data": {"name": "smartcard"}})
+        plug()
+        client = self.client(self.database)
+        self.wait_readers(True)
+        self.check_sign(self.database)
+        client.quit()
+        self.wait_readers(False)
 
 
 class TestTwoReaders(CardRig):
