@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import agents, crowds, guests, links, memory, plots, programs, transfers
+from . import agents, cards, crowds, guests, links, memory, plots, programs, transfers
 from .backends import BACKENDS, SUBJECT
 from .figures import Row, print_table
 from .processes import BenchError
@@ -34,7 +34,8 @@ LINES = {
     11: 'from connecting to the list of channels',
     CORE: 'the flow-control machine by itself (tests/bench/bench-flow.c)',
 }
-JOBS = transfers.JOBS + agents.JOBS + crowds.JOBS + memory.JOBS + links.JOBS
+JOBS = transfers.JOBS + cards.JOBS + agents.JOBS + crowds.JOBS + \
+    memory.JOBS + links.JOBS
 
 
 class Setup:
