@@ -13,13 +13,16 @@
  * enough to tell whose an answer is.
  *
  * Removals.  When a card or a reader is removed, usb-ccid forgets which of the
- * guest's APDUs it owes an answer, and the answers that the guest has not
+ * guest's APDUs it owes an answer, and all answers that the guest has not
  * fetched yet.  The guest's driver would wait for minutes.  So a removal that
  * comes while the guest uses the card is held back, whoever it is from: the
  * guest's APDUs, those that come meanwhile too, are answered with an error of
- * the card's, until the guest has not sent one for a while.  What is queued
- * behind the removal, by the next owner too, waits with it.  A program that
- * does not give up is cut off after a few seconds.
+ * the card's, until the guest has fetched everything (ccid.c).  Nothing says
+ * when that happens, so as long as a removal waits it is looked at again and
+ * again.  With another device the removal waits until the guest has not sent
+ * an APDU for a while.  What is queued behind the removal, by the next owner
+ * too, waits with it.  A guest that does not fetch is given up after a few
+ * seconds.
  *
  * Time is the guest's: it stands still while the VM is stopped.  How many APDUs
  * are open is not saved.  After a load one is taken for open, and answered
@@ -28,10 +31,13 @@
 #include "qemu/osdep.h"
 #include "chardev/spiceflow/vsc.h"
 #include "card-slot.h"
+#include "ccid.h"
 #include "trace.h"
 
-/* The guest has fetched its answer, and its program has given up. */
+/* The guest has fetched its answer, where that can not be seen. */
 #define QUIET_MS            500
+/* Where it can: to look again. */
+#define FETCH_MS            10
 /* A removal waits no longer. */
 #define SETTLE_MAX_MS       5000
 /* As many as usb-ccid keeps account of. */
@@ -133,6 +139,21 @@ static void slot_answer_apdus(SFCardSlot *slot, int64_t now)
     }
 }
 
+/* When a removal costs the guest no answer, as far as it is known now. */
+static int64_t slot_quiet_at(SFCardSlot *slot, int64_t now)
+{
+    int unfetched;
+
+    if (slot->apdus) {
+        return INT64_MAX;
+    }
+    unfetched = sf_ccid_unfetched(slot->device->label);
+    if (unfetched < 0) {
+        return slot->quiet_at;
+    }
+    return unfetched ? now + FETCH_MS : now;
+}
+
 /* Whether a removal may go to the device now. */
 static bool slot_settled(SFCardSlot *slot)
 {
@@ -140,7 +161,7 @@ static bool slot_settled(SFCardSlot *slot)
     int64_t next;
 
     if (!slot->settling) {
-        if (slot->apdus == 0 && now >= slot->quiet_at) {
+        if (slot_quiet_at(slot, now) <= now) {
             return true;
         }
         slot->settling = true;
@@ -148,8 +169,9 @@ static bool slot_settled(SFCardSlot *slot)
         trace_spiceflow_card_settle(slot->device->label, slot->apdus);
     }
     slot_answer_apdus(slot, now);
-    next = slot->apdus ? slot->deadline : MIN(slot->quiet_at, slot->deadline);
-    if (now >= next) {
+    next = slot_quiet_at(slot, now);
+    next = MIN(next, slot->deadline);
+    if (next <= now) {
         trace_spiceflow_card_settled(slot->device->label,
                                      now < slot->deadline);
         return true;

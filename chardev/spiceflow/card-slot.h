@@ -22,7 +22,8 @@
  * @foreign: commands still to be given to it that are not the owner's; they
  *   are before those of the owner
  * @stale: answers to come, before those to the owner, that are for nobody
- * @quiet_at: ms, when the guest has been quiet for long enough
+ * @quiet_at: ms, when the guest has been quiet for long enough; for devices
+ *   that do not show what the guest has fetched
  * @deadline: ms, when a removal does not wait any more
  */
 typedef struct SFCardSlot {

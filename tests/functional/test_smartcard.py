@@ -122,6 +122,17 @@ class CardRig:
                 " --id %s -l --pin 1234 -i /tmp/%s -o /tmp/%s.sig" %
                 (MODULE, slot, ident, name, name))
 
+    def apdus(self):
+        """How many messages the reader has sent."""
+        return self.guest.qemu.get("/chardevs/card0", "flow")[
+            "total-from-guest-messages"]
+
+    def pause_in_an_apdu(self, client, before):
+        """Stop the client while the guest uses its card."""
+        wait_until(lambda: self.apdus() > before + 2, 20, "an APDU")
+        client.pause()
+        time.sleep(0.7)
+
     def check_sign(self, database, nick="sign", ident="0002", slot=0):
         """A signature made in the guest is good on the host."""
         data = os.urandom(200)
@@ -211,10 +222,9 @@ class TestCard(CardRig):
         for _ in range(2):
             client = self.client(self.database)
             self.wait_readers(True)
+            before = self.apdus()
             job = self.guest.start(self.sign_command("doomed"))
-            time.sleep(0.3)
-            client.pause()
-            time.sleep(1)
+            self.pause_in_an_apdu(client, before)
             assert job.running(), job.output
             client.process.send_signal(9)
             client.process.wait()
@@ -236,11 +246,10 @@ class TestCard(CardRig):
         self.guest.write_file("/tmp/doomed", b"data")
         client = self.client(self.database)
         self.wait_readers(True)
+        before = self.apdus()
         self.guest.run("(%s; echo ended > /tmp/ended) > /dev/null 2>&1 &" %
                        self.sign_command("doomed"))
-        time.sleep(0.3)
-        client.pause()
-        time.sleep(0.7)
+        self.pause_in_an_apdu(client, before)
         ended = "cat /tmp/ended 2>/dev/null; true"
         migration.savevm(self.guest.qemu, "apdu")
         client.process.send_signal(9)
@@ -251,6 +260,7 @@ class TestCard(CardRig):
             self.wait_readers(False)
             migration.loadvm(self.guest.qemu, "apdu")
         wait_until(lambda: self.guest.run(ended), 20, "an error")
+        self.wait_readers(False)
         client = self.client(self.database)
         self.wait_readers(True)
         self.check_sign(self.database)

@@ -324,7 +324,10 @@ static void test_d10_sizes(void)
     reader_end(&r);
 }
 
-/* The guest's driver gets an answer, and then the card goes. */
+/*
+ * The guest's driver gets an answer, and then the card goes; then the next
+ * client, who is there already, gets the reader.
+ */
 static void test_client_leaves_in_an_apdu(void)
 {
     static const uint8_t apdu[] = { 0, 0xa4, 4, 0 }, error[] = { 0x6f, 0 };
@@ -335,18 +338,11 @@ static void test_client_leaves_in_an_apdu(void)
         guest_send(&r, XFR_BLOCK, apdu, sizeof(apdu));
         card_expect(&r, VSC_APDU, apdu, sizeof(apdu));
         card_leave(&r);
-        guest_fetch_this(&r, error, sizeof(error));
-        /* the next client is there already */
         card_connect(&r);
-        for (unsigned i = 0; i < turn; i++) {
-            guest_wait(&r, 300);
-            guest_send(&r, XFR_BLOCK, apdu, sizeof(apdu));
-            guest_fetch_this(&r, error, sizeof(error));
-        }
-        guest_wait(&r, 300);
-        guest_expect_status(&r, CARD_ACTIVE);
-        g_assert_true(spice_test_silent(r.card, 20));
-        guest_wait(&r, 200);
+        guest_wait(&r, 1 + turn * 2000);
+        g_assert_true(spice_test_silent(r.card, 50));
+        guest_fetch_this(&r, error, sizeof(error));
+        guest_wait(&r, 10);
         card_expect_success(&r);
         guest_expect_status(&r, CARD_ABSENT);
         card_insert(&r);
@@ -355,14 +351,36 @@ static void test_client_leaves_in_an_apdu(void)
     reader_end(&r);
 }
 
+/* It does not fetch it: others do not wait for that for ever. */
+static void test_guest_does_not_fetch(void)
+{
+    static const uint8_t apdu[] = { 0, 0xa4, 4, 0 };
+    Reader r;
+
+    reader_start(&r);
+    guest_send(&r, XFR_BLOCK, apdu, sizeof(apdu));
+    card_expect(&r, VSC_APDU, apdu, sizeof(apdu));
+    card_leave(&r);
+    card_connect(&r);
+    g_assert_true(spice_test_silent(r.card, 50));
+    guest_wait(&r, 4900);
+    g_assert_true(spice_test_silent(r.card, 50));
+    guest_wait(&r, 200);
+    card_expect_success(&r);
+    g_assert_true(guest_hears_nothing(&r));
+    guest_expect_status(&r, CARD_ABSENT);
+    reader_end(&r);
+}
+
 /*
- * The client has answered, but the guest has not fetched it when the client
- * leaves.
+ * The client has answered, and what it has not answered is the reader's own,
+ * but the guest has not fetched it when the client leaves.
  */
 static void test_answer_not_fetched(void)
 {
     static const uint8_t apdu[] = { 0, 0xb0, 0, 0 }, data[] = "the answer";
     g_autoptr(GByteArray) refused = NULL;
+    g_autoptr(GByteArray) status = NULL;
     Reader r;
 
     reader_start(&r);
@@ -377,7 +395,16 @@ static void test_answer_not_fetched(void)
     guest_wait(&r, 400);
     g_assert_true(spice_test_silent(r.card, 20));
     guest_fetch_this(&r, data, sizeof(data));
-    guest_wait(&r, 200);
+    guest_wait(&r, 10);
+    card_expect_success(&r);
+    card_insert(&r);
+
+    guest_send(&r, SLOT_STATUS, NULL, 0);
+    card_leave(&r);
+    card_connect(&r);
+    g_assert_true(spice_test_silent(r.card, 50));
+    status = guest_fetch(&r, STATUS, CARD_ACTIVE);
+    guest_wait(&r, 10);
     card_expect_success(&r);
     guest_expect_status(&r, CARD_ABSENT);
     reader_end(&r);
@@ -389,7 +416,6 @@ static void test_client_leaves_idle(void)
     Reader r;
 
     reader_start(&r);
-    guest_wait(&r, 600);
     card_leave(&r);
     card_connect(&r);
     card_expect_success(&r);
@@ -403,6 +429,8 @@ int main(int argc, char **argv)
     qtest_add_func("/spiceflow/card/d10-sizes", test_d10_sizes);
     qtest_add_func("/spiceflow/card/client-leaves-in-an-apdu",
                    test_client_leaves_in_an_apdu);
+    qtest_add_func("/spiceflow/card/guest-does-not-fetch",
+                   test_guest_does_not_fetch);
     qtest_add_func("/spiceflow/card/answer-not-fetched",
                    test_answer_not_fetched);
     qtest_add_func("/spiceflow/card/client-leaves-idle",
