@@ -16,10 +16,11 @@
  * as tokens when it attaches.
  *
  * Announcements and answers cross.  An AGENT_START may have been meant for an
- * agent that is gone, and its client believes in another window as soon as it
- * has read of the next one.  So they are counted: one that answers another
- * announcement than the one that attached the client attaches it anew, and what
- * it sent in between went to the agent before.
+ * agent that is gone, with a window of its own, and its client counts anew as
+ * soon as it has read of the next one, whatever it was given before.  So both
+ * are counted, and only the answer to the last announcement attaches a client:
+ * what comes before that was meant for nobody here, and no token is given for
+ * it, which would be one more than the next window has.
  *
  * What concerns a client longer than there is an agent device (where it is in
  * its message, what it has spent) is handed to SFClient when the device goes,
@@ -35,6 +36,7 @@
 #include "qemu/main-loop.h"
 #include "agent.h"
 #include "events.h"
+#include "migrate.h"
 #include "trace.h"
 
 /* Notices of the server's own that may wait for the guest. */
@@ -75,7 +77,11 @@ static void agent_say_to_guest(SFAgent *agent)
     while (spice_flow_server_may_write(flow) &&
            spice_vdagent_take_to_guest(agent->agent, &notice)) {
         buffer.len = notice.len;
-        spice_flow_server_write(flow, &buffer);
+        if (notice.ends_torn) {
+            spice_flow_server_write_unpaid(flow, &buffer);
+        } else {
+            spice_flow_server_write(flow, &buffer);
+        }
     }
 }
 
@@ -354,7 +360,8 @@ static void agent_start(SFDevice *device, SFClient *client, uint32_t tokens)
     SFAgentClient *c = client->agent;
     bool again = c->flow != NULL;
 
-    if (!sf_agent_connected(device)) {
+    /* Another announcement is on its way to it, and its answer will come. */
+    if (!sf_agent_connected(device) || client->agent_unanswered > 1) {
         return;
     }
     if (c->flow && client->agent_unanswered) {
@@ -387,6 +394,10 @@ static bool agent_begin(SFDevice *device, SFClient *client)
 {
     SFAgentClient *c = client->agent;
 
+    /* It has followed the guest here in the middle of the message. */
+    if (c->begun) {
+        return true;
+    }
     c->begun = c->flow && spice_flow_client_begin(c->flow);
     if (!c->flow && client_counts_itself(c)) {
         c->owed++;
@@ -515,6 +526,22 @@ static SFDevice *endpoint_device(SFEndpoint *endpoint)
     return container_of(endpoint, SFDevice, endpoint);
 }
 
+static void agent_client_resume(SFAgentClient *c)
+{
+    SpiceFlowClientInfo info;
+
+    c->flow = spice_flow_client_find(c->owner->device->flow, c->client->id);
+    if (!c->flow) {
+        return;
+    }
+    spice_flow_client_info(c->flow, &info);
+    c->begun = info.receiving;
+    if (!sf_migrate_flow_resume(c->flow, c)) {
+        sf_channel_fail(c->client->main, SF_REASON_MIGRATION,
+                        "its state can not be resumed");
+    }
+}
+
 static void agent_client_new(SFEndpoint *endpoint, SFClient *client)
 {
     SFAgent *agent = endpoint_device(endpoint)->priv;
@@ -522,11 +549,17 @@ static void agent_client_new(SFEndpoint *endpoint, SFClient *client)
 
     c->owner = agent;
     c->client = client;
-    c->vdagent = spice_vdagent_client_add(agent->agent, client->id);
-    spice_vdagent_client_skip(c->vdagent, client->agent_left);
     c->owed = client->agent_owed;
     c->stale = client->agent_stale;
     client->agent = c;
+    /* One that has followed the guest here is known. */
+    c->vdagent = spice_vdagent_client_find(agent->agent, client->id);
+    if (c->vdagent) {
+        agent_client_resume(c);
+    } else {
+        c->vdagent = spice_vdagent_client_add(agent->agent, client->id);
+        spice_vdagent_client_skip(c->vdagent, client->agent_left);
+    }
 }
 
 static void agent_client_gone(SFEndpoint *endpoint, SFClient *client)
@@ -696,5 +729,6 @@ const SFKind sf_agent_kind = {
     .carries = sf_agent_carries,
     .save = sf_agent_save,
     .restore = sf_agent_restore,
+    .lose = sf_agent_lose,
     .describe = sf_agent_describe,
 };

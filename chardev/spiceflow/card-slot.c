@@ -220,6 +220,7 @@ void sf_card_slot_command(SFCardSlot *slot, uint32_t type, uint32_t reader_id,
                               len);
     slot->foreign++;
     slot->stale++;
+    slot->coming = type != SPICE_FLOW_VSC_READER_REMOVE;
     spice_flow_server_write_unpaid(slot->device->flow, &buffer);
 }
 
@@ -229,10 +230,11 @@ bool sf_card_slot_part(SFCardSlot *slot)
 
     if (slot->foreign) {
         /* Nothing of the owner's has come this far. */
-        has_reader = false;
+        has_reader = slot->coming;
     } else if (slot->left && sf_card_is_command(slot->type)) {
         /* The flow machine completes it. */
         slot->foreign = 1;
+        slot->coming = false;
         has_reader = slot->type != SPICE_FLOW_VSC_READER_REMOVE;
     }
     slot->stale = slot->commands + slot->foreign;
@@ -271,12 +273,11 @@ bool sf_card_slot_apdu(SFCardSlot *slot)
  * State
  */
 
-bool sf_card_slot_restore(SFCardSlot *slot, const SFSaved *saved)
+void sf_card_slot_restore(SFCardSlot *slot, const SFSaved *saved)
 {
     const uint8_t *data = saved->flow.data;
-    uint32_t open = saved->card.commands;
-    bool add = false, remove = false, removal_waits = false;
-    bool has_reader;
+    uint32_t queued = 0;
+    bool add = false, remove = false, remove_first = false;
 
     sf_card_slot_reset(slot);
     for (uint32_t i = 0; i < saved->flow.num_buffers; i++) {
@@ -287,26 +288,32 @@ bool sf_card_slot_restore(SFCardSlot *slot, const SFSaved *saved)
             buffer->size >= SPICE_FLOW_VSC_HEADER_SIZE) {
             type = ldl_be_p(data);
         }
-        if (buffer->place == SPICE_FLOW_AT_CLIENT) {
-            /* It goes with its client. */
-            open -= sf_card_is_command(type) && open;
-            add |= type == SPICE_FLOW_VSC_READER_ADD;
-            remove |= type == SPICE_FLOW_VSC_READER_REMOVE;
-        } else if (sf_card_is_command(type)) {
-            slot->foreign++;
-            removal_waits |= type == SPICE_FLOW_VSC_READER_REMOVE;
-        }
-        if (buffer->place == SPICE_FLOW_AT_CURRENT && buffer->offset) {
+        if (buffer->place == SPICE_FLOW_AT_CURRENT) {
             slot->type = type;
             slot->left = buffer->size - buffer->offset;
-            slot->begun = true;
+            slot->begun = buffer->offset > 0;
+        }
+        add |= type == SPICE_FLOW_VSC_READER_ADD;
+        if (buffer->place == SPICE_FLOW_AT_CLIENT) {
+            remove |= type == SPICE_FLOW_VSC_READER_REMOVE;
+        } else {
+            remove_first |= type == SPICE_FLOW_VSC_READER_REMOVE;
+        }
+        if (!sf_card_is_command(type)) {
+            /* It is not answered. */
+        } else if (buffer->client) {
+            queued++;
+        } else {
+            slot->foreign++;
+            slot->coming = type != SPICE_FLOW_VSC_READER_REMOVE;
         }
         data += buffer->size;
     }
-    has_reader = !add && (saved->card.added || remove);
-    slot->has_reader = has_reader || removal_waits;
+    slot->has_reader = remove_first ||
+                       (!add && (saved->card.added || remove));
     slot->apdus = slot->has_reader;
-    slot->stale = saved->card.stale_answers + open;
-    slot->commands = slot->stale - MIN(slot->stale, slot->foreign);
-    return has_reader;
+    slot->stale = saved->card.stale_answers;
+    slot->commands = MIN((uint64_t)slot->stale + saved->card.commands,
+                         UINT32_MAX);
+    slot->commands -= MIN(slot->commands, queued + slot->foreign);
 }

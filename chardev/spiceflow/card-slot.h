@@ -21,6 +21,7 @@
  * @commands: given to the device, without an answer
  * @foreign: commands still to be given to it that are not the owner's; they
  *   are before those of the owner
+ * @coming: the last of these leaves the guest with a reader
  * @stale: answers to come, before those to the owner, that are for nobody
  * @quiet_at: ms, when the guest has been quiet for long enough; for devices
  *   that do not show what the guest has fetched
@@ -37,6 +38,7 @@ typedef struct SFCardSlot {
     uint32_t apdus;
     uint32_t commands;
     uint32_t foreign;
+    bool coming;
     uint32_t stale;
     int64_t quiet_at;
     int64_t deadline;
@@ -112,12 +114,10 @@ bool sf_card_slot_answer(SFCardSlot *slot);
 bool sf_card_slot_apdu(SFCardSlot *slot);
 
 /**
- * sf_card_slot_restore: a saved device, whose clients will not come back.
+ * sf_card_slot_restore: a saved device, its owner still there.
  * @slot: the slot
  * @saved: the state, checked by the flow machine
- *
- * Returns: as sf_card_slot_part().
  */
-bool sf_card_slot_restore(SFCardSlot *slot, const SFSaved *saved);
+void sf_card_slot_restore(SFCardSlot *slot, const SFSaved *saved);
 
 #endif

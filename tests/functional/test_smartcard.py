@@ -251,11 +251,11 @@ class TestCard(CardRig):
                        self.sign_command("doomed"))
         self.pause_in_an_apdu(client, before)
         ended = "cat /tmp/ended 2>/dev/null; true"
+        assert not self.guest.run(ended)
         migration.savevm(self.guest.qemu, "apdu")
         client.process.send_signal(9)
         client.process.wait()
         for _ in range(2):
-            assert not self.guest.run(ended)
             wait_until(lambda: self.guest.run(ended), 20, "an error")
             self.wait_readers(False)
             migration.loadvm(self.guest.qemu, "apdu")
