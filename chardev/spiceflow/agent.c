@@ -534,6 +534,7 @@ static void agent_client_resume(SFAgentClient *c)
     if (!c->flow) {
         return;
     }
+    sf_event_device_claimed(c->owner->device, c->client);
     spice_flow_client_info(c->flow, &info);
     c->begun = info.receiving;
     if (!sf_migrate_flow_resume(c->flow, c)) {
