@@ -31,7 +31,6 @@ from lib import counted             # noqa: E402
 from lib.paths import cache_dir     # noqa: E402
 
 
-
 def load(name):
     """One of the scripts as a module."""
     loader = importlib.machinery.SourceFileLoader(
