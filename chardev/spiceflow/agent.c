@@ -89,8 +89,10 @@ static bool client_takes_notice(SFAgentClient *c)
 {
     SpiceFlowClientInfo info;
 
+    /* Of a client that is to go on elsewhere, all is said there. */
     spice_flow_client_info(c->flow, &info);
-    c->held = info.to_client_messages > NOTICE_BACKLOG;
+    c->held = info.to_client_messages > NOTICE_BACKLOG ||
+              c->client->move == SF_MOVE_FROZEN;
     return !c->held;
 }
 
