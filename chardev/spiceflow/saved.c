@@ -206,6 +206,26 @@ static const VMStateDescription vmstate_selection = {
     }
 };
 
+static bool vdagent_mend_needed(void *opaque)
+{
+    SpiceVdagentState *state = opaque;
+
+    return state->mend_left || state->mend_release;
+}
+
+/* Since version 2 of the streams; those of version 1 end without it. */
+static const VMStateDescription vmstate_vdagent_mend = {
+    .name = "spiceflow/agent/guest/mend",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .needed = vdagent_mend_needed,
+    .fields = (const VMStateField[]) {
+        VMSTATE_UINT32(mend_left, SpiceVdagentState),
+        VMSTATE_UINT8(mend_release, SpiceVdagentState),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
 static const VMStateDescription vmstate_vdagent_once = {
     .name = "spiceflow/agent/guest",
     .version_id = 1,
@@ -240,10 +260,12 @@ static const VMStateDescription vmstate_vdagent_once = {
                              SpiceVdagentSelection),
         VMSTATE_STRUCT_ARRAY(replies, SpiceVdagentState, 2, 1,
                              vmstate_questions, SpiceVdagentQuestions),
-        VMSTATE_UINT32(mend_left, SpiceVdagentState),
-        VMSTATE_UINT8(mend_release, SpiceVdagentState),
         VMSTATE_UINT32(next_xfer, SpiceVdagentState),
         VMSTATE_END_OF_LIST()
+    },
+    .subsections = (const VMStateDescription * const []) {
+        &vmstate_vdagent_mend,
+        NULL
     }
 };
 
@@ -607,6 +629,48 @@ const VMStateDescription sf_vmstate_saved = {
         VMSTATE_END_OF_LIST()
     }
 };
+
+/*
+ * Clients that follow
+ */
+
+static const VMStateDescription vmstate_moving_client = {
+    .name = "spiceflow/moving/client",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .fields = (const VMStateField[]) {
+        VMSTATE_UINT32(id, SFMovingClient),
+        VMSTATE_UINT32(unanswered, SFMovingClient),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
+static bool moving_num_ok(void *opaque, int version_id)
+{
+    const SFMoving *moving = opaque;
+
+    return moving->num <= SF_SAVED_CLIENTS_MAX;
+}
+
+const VMStateDescription sf_vmstate_moving = {
+    .name = "spiceflow/moving/list",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .fields = (const VMStateField[]) {
+        VMSTATE_UINT32(place, SFMoving),
+        VMSTATE_UINT32(num, SFMoving),
+        VMSTATE_VALIDATE("num", moving_num_ok),
+        SF_VMSTATE_STRUCTS(clients, SFMoving, num, vmstate_moving_client,
+                           SFMovingClient),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
+void sf_moving_clear(SFMoving *moving)
+{
+    g_free(moving->clients);
+    *moving = (SFMoving) { 0 };
+}
 
 void sf_saved_clear(SFSaved *saved)
 {
