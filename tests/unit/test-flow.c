@@ -1638,8 +1638,7 @@ static void test_told_to_go(void)
 static void test_unpaid(void)
 {
     static const SpiceFlowOps ops = { .write = write_none, .send = send_all };
-    SpiceFlowParams params = plain_params;
-    SpiceFlow *flow;
+    SpiceFlow *flow = spice_flow_new(&ops, NULL, &plain_params);
     const SpiceFlowBuffer notices[] = {
         { .data = "notice", .len = 6 },
         { .head = "not", .head_len = 3, .data = "ice", .len = 3 },
@@ -1651,8 +1650,6 @@ static void test_unpaid(void)
     const unsigned queued[] = { 2, 2, 2, 3, 4, 5 };
     SpiceFlowInfo info;
 
-    params.self_tokens = 1;
-    flow = spice_flow_new(&ops, NULL, &params);
     g_assert_true(spice_flow_server_write(flow, &notices[0]));
     for (size_t i = 0; i < G_N_ELEMENTS(notices); i++) {
         spice_flow_server_write_unpaid(flow, &notices[i]);
