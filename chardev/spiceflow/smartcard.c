@@ -628,7 +628,7 @@ static bool cards_resume(SFEndpoint *endpoint, SFClient *client,
                                         client->id);
             sf_event_device_claimed(reader->device, client);
             if (!sf_migrate_flow_resume(reader->flow_client, reader)) {
-                return false;
+                sf_channel_fail(channel, SF_REASON_MIGRATION, NULL);
             }
         }
     }

@@ -24,6 +24,7 @@
  *   open [framed|raw] [self=N] [max=N] [timeout=MS] [clients=N]   a new device
  *   close | start | stop | reset | settle
  *   tick MS                        time goes on, and the machine is told
+ *   timeout MS                     another stall timeout
  *   add C [window=N interval=N send=N] [raw] [bytes=N] [messages=N]
  *         [ring=N] [ringbytes=N]   a client, C is a letter from a to e
  *   remove C                       likewise from "remove" op when owner says
@@ -173,6 +174,7 @@ static const char *const op_names[STEP__MAX] = {
     "may", "send", "mayto", "sendto", "stream",
     "stuck", "out", "grant", "set",
     "move", "return", "snap", "revert", "bad", "owner",
+    "timeout",
 };
 
 static void fail(Side *s, const char *format, ...) G_GNUC_PRINTF(2, 3);
@@ -1233,6 +1235,9 @@ static uint64_t device_step(Side *s, const FlowStep *step)
     case STEP_TICK:
         s->now += v[0];
         return DEVICE(s, tick, s->now);
+    case STEP_TIMEOUT:
+        s->params.stall_timeout = MAX(v[0], 1);
+        return DEVICE(s, set_stall_timeout, s->params.stall_timeout, s->now);
     case STEP_SETTLE:
         DEVICE(s, settle);
         return 0;
@@ -1612,6 +1617,7 @@ static const char *const op_takes[STEP__MAX] = {
     [STEP_MAYTO] = "CN", [STEP_SENDTO] = "CN", [STEP_STREAM] = "N",
     [STEP_STUCK] = "CN", [STEP_OUT] = "CN", [STEP_GRANT] = "CN",
     [STEP_SET] = "CN", [STEP_MOVE] = "n", [STEP_BAD] = "N",
+    [STEP_TIMEOUT] = "N",
 };
 
 static bool parse_options(FlowStep *step, Words *w)
@@ -1750,7 +1756,7 @@ static const uint8_t op_values[STEP__MAX] = {
     [STEP_GUEST] = 3, [STEP_TAKES] = 1, [STEP_MAY] = 1, [STEP_SEND] = 1,
     [STEP_MAYTO] = 1, [STEP_SENDTO] = 1, [STEP_STREAM] = 1, [STEP_STUCK] = 1,
     [STEP_OUT] = 1, [STEP_GRANT] = 1, [STEP_SET] = 1, [STEP_MOVE] = 1,
-    [STEP_BAD] = 4, [STEP_OWNER] = 1,
+    [STEP_BAD] = 4, [STEP_OWNER] = 1, [STEP_TIMEOUT] = 1,
 };
 
 static const uint32_t large[] = { 300, 512, 1000, 5000, UINT32_MAX };

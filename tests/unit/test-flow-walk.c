@@ -127,7 +127,7 @@ static void choose(const FlowPlay *play, const Mood *mood, FlowStep *step)
         break;
     case 2:
     case 3:
-        step->op = STEP_TICK;
+        step->op = one_in(16) ? STEP_TIMEOUT : STEP_TICK;
         v[0] = one_in(4) ? mood->timeout : rnd(mood->timeout / 2 + 2);
         break;
     case 4:

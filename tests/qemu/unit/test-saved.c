@@ -54,18 +54,17 @@ int error_vprintf_unless_qmp(const char *fmt, va_list ap)
  * Streams
  */
 
-static GByteArray *stream_save(SFSaved *saved)
+static GByteArray *vmsd_save(const VMStateDescription *vmsd, void *state)
 {
     QIOChannelBuffer *ioc = qio_channel_buffer_new(4096);
     QEMUFile *f = qemu_file_new_output(QIO_CHANNEL(ioc));
     GByteArray *stream = g_byte_array_new();
 
-    saved->data_max = INT32_MAX;
 #if QEMU_VERSION_MAJOR > 10 || QEMU_VERSION_MINOR >= 2
-    g_assert(vmstate_save_state(f, &sf_vmstate_saved, saved, NULL,
+    g_assert(vmstate_save_state(f, vmsd, state, NULL,
                                 &error_abort) == 0);
 #else
-    g_assert(vmstate_save_state(f, &sf_vmstate_saved, saved, NULL) == 0);
+    g_assert(vmstate_save_state(f, vmsd, state, NULL) == 0);
 #endif
     /* The load looks whether a subsection follows. */
     qemu_put_byte(f, 0);
@@ -77,7 +76,8 @@ static GByteArray *stream_save(SFSaved *saved)
 }
 
 /* On failure the reason is in reported. */
-static bool stream_load(SFSaved *saved, const uint8_t *data, size_t len)
+static bool vmsd_load(const VMStateDescription *vmsd, void *state,
+                      const uint8_t *data, size_t len)
 {
     QIOChannelBuffer *ioc = qio_channel_buffer_new(len);
     QEMUFile *f;
@@ -87,21 +87,32 @@ static bool stream_load(SFSaved *saved, const uint8_t *data, size_t len)
     ioc->usage = len;
     f = qemu_file_new_input(QIO_CHANNEL(ioc));
     g_string_truncate(reported, 0);
-    saved->data_max = SF_SAVED_DATA_MIN;
 #if QEMU_VERSION_MAJOR > 10 || QEMU_VERSION_MINOR >= 2
     Error *err = NULL;
 
-    ret = vmstate_load_state(f, &sf_vmstate_saved, saved, 1, &err);
+    ret = vmstate_load_state(f, vmsd, state, 1, &err);
     if (ret < 0) {
         g_string_append(reported, error_get_pretty(err));
         error_free(err);
     }
 #else
-    ret = vmstate_load_state(f, &sf_vmstate_saved, saved, 1);
+    ret = vmstate_load_state(f, vmsd, state, 1);
 #endif
     qemu_fclose(f);
     object_unref(OBJECT(ioc));
     return ret == 0;
+}
+
+static GByteArray *stream_save(SFSaved *saved)
+{
+    saved->data_max = INT32_MAX;
+    return vmsd_save(&sf_vmstate_saved, saved);
+}
+
+static bool stream_load(SFSaved *saved, const uint8_t *data, size_t len)
+{
+    saved->data_max = SF_SAVED_DATA_MIN;
+    return vmsd_load(&sf_vmstate_saved, saved, data, len);
 }
 
 /*
@@ -795,6 +806,8 @@ static void test_every_field(void)
         { part(order, "requests"), sizeof(SpiceFlowUsbredirRequest), 3 },
         { card, sizeof(SFSavedCard), 2 + 4 },
         { part(card, "parser"), sizeof(SpiceFlowVscSaved), 0 },
+        { &sf_vmstate_moving, sizeof(SFMoving), 0 },
+        { part(&sf_vmstate_moving, "clients"), sizeof(SFMovingClient), 0 },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
@@ -806,6 +819,27 @@ static void test_every_field(void)
             g_test_fail();
         }
     }
+}
+
+/* The clients that follow: there again, or a number that can not be. */
+static void test_moving(void)
+{
+    SFMovingClient clients[] = { { 7, 1 }, { UINT32_MAX, 0 } };
+    SFMoving moving = { .place = 3, .num = 2, .clients = clients };
+    SFMoving loaded = { 0 };
+    g_autoptr(GByteArray) stream = vmsd_save(&sf_vmstate_moving, &moving);
+
+    g_assert(vmsd_load(&sf_vmstate_moving, &loaded, stream->data,
+                       stream->len));
+    g_assert_cmpuint(loaded.place, ==, 3);
+    g_assert_cmpmem(loaded.clients, loaded.num * sizeof(SFMovingClient),
+                    clients, sizeof(clients));
+    sf_moving_clear(&loaded);
+    stl_be_p(stream->data + 4, SF_SAVED_CLIENTS_MAX + 1);
+    g_assert(!vmsd_load(&sf_vmstate_moving, &loaded, stream->data,
+                        stream->len));
+    g_assert(strstr(reported->str, "/num"));
+    sf_moving_clear(&loaded);
 }
 
 /* How long a save and a load of full queues take at best. */
@@ -989,6 +1023,7 @@ int main(int argc, char **argv)
     g_test_add_func("/spiceflow/saved/requests-length", test_requests_length);
     g_test_add_func("/spiceflow/saved/damage", test_damage);
     g_test_add_func("/spiceflow/saved/old-streams", test_old_streams);
+    g_test_add_func("/spiceflow/saved/moving", test_moving);
     g_test_add_func("/spiceflow/saved/time", test_time);
     return g_test_run();
 }
