@@ -374,7 +374,8 @@ static void vmc_follow(SFVmc *vmc, const uint8_t *buf, size_t len, bool behind)
                                   buf, len, &spans);
 
     spice_flow_usbredir_set_behind(vmc->guard, behind);
-    if (result == SPICE_FLOW_USBREDIR_BAD && !sf_channel_closed(vmc->channel)) {
+    if (result == SPICE_FLOW_USBREDIR_BAD && vmc->channel &&
+        !sf_channel_closed(vmc->channel)) {
         vmc_refuse(vmc, spice_flow_usbredir_error(vmc->guard));
     }
     if (vmc->pending->len) {
@@ -387,7 +388,7 @@ static size_t vmc_write(SFDevice *device, const uint8_t *buf, size_t len)
     SFVmc *vmc = device->priv;
     size_t n = spice_flow_send_stream(device->flow, buf, len);
 
-    if (vmc->guard && vmc->channel) {
+    if (vmc->guard && (vmc->channel || vmc->awaiting)) {
         vmc_follow(vmc, buf, n, n < len);
     }
     return n;
@@ -502,6 +503,15 @@ static const SFEndpointOps vmc_endpoint_ops = {
 /*
  * State
  */
+
+/* What waits is of one read, and one message more that was compressed. */
+static size_t vmc_saved_max(const SFDevice *device)
+{
+    const SFVmc *vmc = device->priv;
+
+    return SF_MESSAGE_MAX + SF_UNCOMPRESSED_MAX +
+           (vmc->guard ? SPICE_FLOW_USBREDIR_SAVED_MAX : 0);
+}
 
 static void vmc_save(SFDevice *device, SFSaved *saved)
 {
@@ -650,6 +660,7 @@ const SFKind sf_vmc_kind = {
     .write = vmc_write,
     .set_fe_open = vmc_set_fe_open,
     .save = vmc_save,
+    .saved_max = vmc_saved_max,
     .rewind = vmc_rewind,
     .restore = vmc_restore,
     .lose = vmc_lose,
