@@ -42,7 +42,7 @@ static GMainLoop *loop;
 static int exit_status;
 
 static const Part *const parts[] = {
-    &port_part, &agent_part, &clip_part, &usb_part, &card_part,
+    &port_part, &record_part, &agent_part, &clip_part, &usb_part, &card_part,
 };
 
 void say(const char *fmt, ...)
@@ -261,6 +261,8 @@ static void options_parse(int *argc, char ***argv)
           "the same, but only this one", "ID" },
         { "no-ports", 0, 0, G_OPTION_ARG_NONE, &options.no_ports,
           "leave port channels alone until \"port NUMBER connect\"", NULL },
+        { "records", 0, 0, G_OPTION_ARG_STRING, &options.records,
+          "exchange records through this port", "NAME" },
         { "write-size", 0, 0, G_OPTION_ARG_INT, &options.write_size,
           "bytes per message to a port", "BYTES" },
         { "progress", 0, 0, G_OPTION_ARG_INT, &options.progress_ms,
@@ -323,6 +325,11 @@ int main(int argc, char **argv)
         return 2;
     }
     g_main_loop_run(loop);
+    for (size_t i = 0; i < G_N_ELEMENTS(parts); i++) {
+        if (parts[i]->stop) {
+            parts[i]->stop();
+        }
+    }
     spice_session_disconnect(session);
     return exit_status;
 }
