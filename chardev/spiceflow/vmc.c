@@ -8,6 +8,13 @@
  * end: opened before the first byte, closed when it leaves, and then both
  * directions are cleared.
  *
+ * usb-redir is another matter: it is never left closed.  Its parser lives from
+ * OPENED to CLOSED, and without one QEMU dies as soon as the guest configures
+ * an endpoint of a device that is gone, which a guest may do that has not
+ * noticed yet, and after a migration does.  So a client that leaves is a close
+ * and an open in one, and usb-redir's hello to the next one waits until that
+ * has come.
+ *
  * To guest: the channel is read as far as the flow machine has room.  The
  * bodies that one read brought are moved together and handed over as one
  * buffer, which goes straight through when the guest takes it.
@@ -32,6 +39,7 @@
 #include "compress.h"
 #include "device.h"
 #include "migrate.h"
+#include "system/runstate.h"
 #include "trace.h"
 
 /* Room kept for what the guard has held back: one packet header. */
@@ -104,6 +112,9 @@ static void vmc_disconnect(SFVmc *vmc)
     sf_channel_unref(channel);
     trace_spiceflow_vmc_disconnect(vmc->device->label);
     sf_frontend_set_open(&vmc->device->frontend, false);
+    if (vmc->guard) {
+        sf_frontend_set_open(&vmc->device->frontend, true);
+    }
 }
 
 /*
@@ -372,11 +383,27 @@ static void vmc_follow(SFVmc *vmc, const uint8_t *buf, size_t len, bool behind)
     }
 }
 
+static bool vmc_nobody(const SFDevice *device)
+{
+    const SFVmc *vmc = device->priv;
+    SpiceFlowInfo info;
+
+    if (!vmc->guard) {
+        return false;
+    }
+    spice_flow_info(device->flow, &info);
+    return info.clients == 0;
+}
+
 static size_t vmc_write(SFDevice *device, const uint8_t *buf, size_t len)
 {
     SFVmc *vmc = device->priv;
-    size_t n = spice_flow_send_stream(device->flow, buf, len);
+    size_t n;
 
+    if (vmc_nobody(device)) {
+        return 0;
+    }
+    n = spice_flow_send_stream(device->flow, buf, len);
     if (vmc->guard && vmc->channel) {
         vmc_follow(vmc, buf, n, n < len);
     }
@@ -436,6 +463,7 @@ static void vmc_open(SFEndpoint *endpoint, SFClient *client,
     vmc_attach(vmc);
     trace_spiceflow_vmc_connect(device->label, client->id);
     sf_frontend_set_open(&device->frontend, true);
+    sf_frontend_wake(&device->frontend);
     sf_channel_set_ops(channel, &vmc_channel_ops, vmc);
 }
 
@@ -540,6 +568,10 @@ static bool vmc_init(SFDevice *device, Error **errp)
     vmc->retry_bh = qemu_bh_new(vmc_retry, vmc);
     if (!vmc_is_port(vmc)) {
         vmc->guard = spice_flow_usbredir_new();
+        sf_frontend_set_open(&device->frontend, true);
+        if (runstate_check(RUN_STATE_INMIGRATE)) {
+            sf_frontend_lost(&device->frontend, true);
+        }
     }
     vmc->flow_ops.send = vmc_flow_send;
     vmc->flow_ops.room = vmc_flow_room;
@@ -552,10 +584,10 @@ static void vmc_cleanup(SFDevice *device)
 {
     SFVmc *vmc = device->priv;
 
+    spice_flow_usbredir_free(g_steal_pointer(&vmc->guard));
     vmc_disconnect(vmc);
     qemu_bh_delete(vmc->retry_bh);
     g_byte_array_unref(vmc->pending);
-    spice_flow_usbredir_free(vmc->guard);
     g_free(vmc);
 }
 
@@ -564,6 +596,7 @@ const SFKind sf_vmc_kind = {
     .init = vmc_init,
     .cleanup = vmc_cleanup,
     .write = vmc_write,
+    .nobody = vmc_nobody,
     .set_fe_open = vmc_set_fe_open,
     .save = vmc_save,
     .rewind = vmc_rewind,

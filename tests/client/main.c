@@ -263,6 +263,8 @@ static void options_parse(int *argc, char ***argv)
           "leave port channels alone until \"port NUMBER connect\"", NULL },
         { "records", 0, 0, G_OPTION_ARG_STRING, &options.records,
           "exchange records through this port", "NAME" },
+        { "record-next", 0, 0, G_OPTION_ARG_INT64, &options.record_next,
+          "number of the first record that comes, -1: any", "NUMBER" },
         { "write-size", 0, 0, G_OPTION_ARG_INT, &options.write_size,
           "bytes per message to a port", "BYTES" },
         { "progress", 0, 0, G_OPTION_ARG_INT, &options.progress_ms,

@@ -9,14 +9,13 @@
  * tests/guest/recordtool.c at the other end.  What comes is always taken, so
  * that no writing here ever makes the guest's writing wait.
  *
- *   record run SEED RATE [SENT NEXT]   begin to send, at most RATE bytes per
- *                                      second, 0: as much as goes.  SENT and
- *                                      NEXT continue the streams of a client
- *                                      before this one.
- *   record any                         the next record that comes may be any
+ *   record run SEED RATE [SENT]    begin to send, at most RATE bytes per
+ *                                  second, 0: as much as goes
  *   record pause | resume
- *   record counts                      how far both streams are
- *   record finish                      send the last one, wait for the guest's
+ *   record counts                  how far both streams are
+ *   record finish                  send the last one, wait for the guest's
+ *
+ * SENT and --record-next continue the streams of a client before this one.
  *
  * A pause is done when what was begun has left the library.  The program's last
  * line has the counts once more ("record-gone").
@@ -158,6 +157,10 @@ bool record_claims(SpicePortChannel *channel, const char *name)
         return false;
     }
     port = channel;
+    if (!reader.bytes) {
+        reader.next = MAX(options.record_next, 0);
+        reader.anywhere = options.record_next < 0;
+    }
     g_signal_connect(channel, "port-data", G_CALLBACK(on_data), NULL);
     g_signal_connect(channel, "notify::port-opened", G_CALLBACK(on_opened),
                      NULL);
@@ -187,16 +190,12 @@ static void record_stop(void)
 
 static bool record_run(int argc, char **argv)
 {
-    guint64 next = reader.next;
-
-    if ((argc != 4 && argc != 6) || !parse_number(argv[2], &seed) ||
+    if (argc < 4 || argc > 5 || !parse_number(argv[2], &seed) ||
         !parse_number(argv[3], &pace) ||
-        (argc == 6 && (!parse_number(argv[4], &sent) ||
-                       !parse_number(argv[5], &next)))) {
+        (argc == 5 && !parse_number(argv[4], &sent))) {
         return false;
     }
     written = sent;
-    reader.next = next;
     running = TRUE;
     send_some();
     return true;
@@ -212,9 +211,7 @@ static bool record_command(int argc, char **argv)
     if (argc != 2) {
         return false;
     }
-    if (!strcmp(word, "any")) {
-        reader.anywhere = true;
-    } else if (!strcmp(word, "pause")) {
+    if (!strcmp(word, "pause")) {
         running = FALSE;
         pausing = TRUE;
         look_at_end();
@@ -238,6 +235,5 @@ const Part record_part = {
     .stop = record_stop,
     .channel_gone = record_channel_gone,
     .command = record_command,
-    .usage = "record run SEED RATE [SENT NEXT] | any | pause | resume | "
-             "counts | finish",
+    .usage = "record run SEED RATE [SENT] | pause | resume | counts | finish",
 };

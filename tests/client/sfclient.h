@@ -21,6 +21,7 @@ typedef struct Options {
     int progress_ms;        /* 0: no progress lines */
     gboolean no_ports;
     char *records;          /* name of the port of record.c */
+    gint64 record_next;     /* number of the first one that comes */
     gboolean usb;
     int usb_channel;        /* the only one to be used, or -1 */
 } Options;

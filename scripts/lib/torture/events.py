@@ -52,8 +52,14 @@ def stall(run):
 
 
 def save(run):
-    """Saved to a file, and on as if nothing had been."""
+    """Saved to a file, and on as if nothing had been.
+
+    No read of the CD is under way: when its state is saved usb-redir notes
+    down the requests in flight for whoever loads it, and if it goes on itself,
+    it takes the next ones with these ids for answered.  They are addresses in
+    a ring, so they come again.  The guest then waits half a minute."""
     path = run.rig.path("state")
+    run.load.hold_reads()
     if run.random.random() < 0.3:
         run.machine.qemu.command("stop")
         run.load.wait(0.1)
@@ -61,6 +67,7 @@ def save(run):
     size = os.path.getsize(path)
     run.load.wait(run.random.uniform(0, 0.2))
     run.machine.cont()
+    run.load.resume_reads()
     os.unlink(path)
     return "saved to a file of %d MiB" % (size >> 20)
 
@@ -68,12 +75,12 @@ def save(run):
 def restore(run):
     """Saved, and loaded in a new process while this one goes on."""
     path = run.rig.path("state")
-    run.load.poll()
+    run.load.hold_reads()
     run.machine.save(path, run.load.poll)
     twin = run.machine.restore(path)
     run.machine.cont()
     os.unlink(path)
-    run.load.wait(0)
+    run.load.resume_reads()
     try:
         said = check_twin(run.rig, run.machine, twin)
     finally:

@@ -119,6 +119,7 @@ class Load:
         self.received = 0       # files, by the agent
         self.client = None
         self.next = 0           # record that comes to the client
+        self.held = False       # reads, as asked
         self.name = None        # of the file that is being copied
         self.serial = 0
         self.file = rig.path("file")
@@ -150,13 +151,13 @@ class Load:
     def connect(self):
         """A client, and all that it does."""
         self.client = self.rig.client("--usb", "--records", PORT,
+                                      "--record-next", str(self.next),
                                       uri=self.machine.uri)
         self.sessions += 1
         self.client.find("^record-opened 1")
         self.client.find("^agent-caps ")
         self.client.find("^channel-event usbredir 0 opened")
-        self.client.send("record", "run", 2, self.rate, self.to_guest.sent,
-                         self.next)
+        self.client.send("record", "run", 2, self.rate, self.to_guest.sent)
         self.client.send("usb", "cd", self.cd)
         self.copying = True
         self.copy()
@@ -244,6 +245,8 @@ class Load:
     def hear_reader(self, line):
         if line == "begin":
             self.reads.begin()
+        elif line == "held":
+            self.held = True
         elif line.startswith("read"):
             well = line.split()[1] == self.cd_sum
             self.reads.end(well)
@@ -301,14 +304,20 @@ class Load:
 
     # -- standing still --
 
+    def hold_reads(self):
+        """The read of the CD that is under way ends, and no other begins."""
+        self.held = False
+        self.guest.run("touch /tmp/hold")
+        self.until(lambda: self.held, "the end of a read")
+
+    def resume_reads(self):
+        self.guest.run("rm /tmp/hold")
+
     def hold(self):
         """Whatever is under way is brought to its end, and nothing begun."""
         self.copying = False
-        self.guest.run("touch /tmp/hold")
+        self.hold_reads()
         self.until(lambda: self.copies.since is None, "the end of a copy")
-        self.guest.run("until [ -e /tmp/held ]; do usleep 5000; done",
-                       PATIENCE)
-        self.until(lambda: self.reads.since is None, "the end of a read")
         self.client.send("record", "pause")
         sent = fields(self.client.expect("^done record pause.*")[0])["sent"]
 
@@ -332,7 +341,7 @@ class Load:
         """Another client comes, and goes on where the one before was."""
         self.guest.run("while [ -e /sys/block/sr0 ]; do usleep 5000; done")
         self.connect()
-        self.guest.run("rm /tmp/hold")
+        self.resume_reads()
         self.records.signal(12)
 
     # -- the end --
@@ -349,9 +358,8 @@ class Load:
 
     def finish_in_order(self):
         self.copying = False
-        self.guest.run("touch /tmp/hold")
+        self.hold_reads()
         self.until(lambda: self.copies.since is None, "the end of a copy")
-        self.until(lambda: self.reads.since is None, "the end of a read")
         self.records.signal(15)
         self.client.send("record", "finish")
         guest = self.records.result(PATIENCE)
@@ -381,9 +389,8 @@ def check_twin(rig, machine, guest):
     """A guest that was restored from a file has lost its client, not more: it
     answers, and another client's records, copy and CD arrive there."""
     guest.run("true")
-    client = rig.client("--usb", "--records", PORT,
+    client = rig.client("--usb", "--records", PORT, "--record-next", "-1",
                         uri=machine.uri_of(guest.qemu))
-    client.send("record", "any")
     client.find("^record-opened 1")
     client.find("^agent-caps ")
     name = rig.path("twin")
