@@ -33,13 +33,9 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/main-loop.h"
-#include "qobject/qlist.h"
-#include "chardev/spiceflow/vdagent.h"
-#include "device.h"
-#include "migrate.h"
+#include "agent.h"
+#include "events.h"
 #include "trace.h"
-
-#include <spice/vd_agent.h>
 
 /* Notices of the server's own that may wait for the guest. */
 #define SELF_TOKENS         4
@@ -49,30 +45,7 @@
  */
 #define NOTICE_BACKLOG      (SF_QUEUE_MESSAGES(0) / 2)
 
-typedef struct SFAgent {
-    SFDevice *device;
-    SpiceFlowOps flow_ops;
-    SpiceVdagent *agent;
-    QEMUBH *drop_bh;
-    bool broken;                /* the guest's stream, until it closes */
-    bool saying;
-    bool say_again;
-    bool handing_out;           /* or not to be done now */
-} SFAgent;
-
-/* A client as the agent sees it; SFClient.agent. */
-typedef struct SFAgentClient {
-    SFAgent *owner;
-    SFClient *client;
-    SpiceVdagentClient *vdagent;
-    SpiceFlowClient *flow;      /* NULL before AGENT_START */
-    bool begun;                 /* its AGENT_DATA has a token */
-    bool held;                  /* a notice waits for its queue to shrink */
-    uint32_t owed;              /* tokens spent outside of any window */
-    uint32_t stale;             /* messages in flight from before */
-} SFAgentClient;
-
-static bool agent_connected(SFDevice *device)
+bool sf_agent_connected(SFDevice *device)
 {
     SFAgent *agent = device->priv;
 
@@ -131,7 +104,7 @@ static void agent_say_to_clients(SFAgent *agent)
 }
 
 /* Whatever may have become due is said; nested calls leave it to the first. */
-static void agent_say(SFAgent *agent)
+void sf_agent_say(SFAgent *agent)
 {
     agent->say_again = true;
     if (agent->saying) {
@@ -200,12 +173,12 @@ static bool client_detach(SFAgentClient *c)
     return flow && spice_flow_client_remove(flow);
 }
 
-static void agent_tell_clients(SFAgent *agent)
+void sf_agent_tell_clients(SFAgent *agent)
 {
     SFClient *client;
 
     QTAILQ_FOREACH(client, &agent->device->server->clients, next) {
-        if (agent_connected(agent->device)) {
+        if (sf_agent_connected(agent->device)) {
             sf_main_channel_agent_connected(client);
         } else {
             sf_main_channel_agent_disconnected(client);
@@ -218,7 +191,7 @@ static void agent_tell_clients(SFAgent *agent)
  * due to it, then nothing is queued: no step leaves the next one something to
  * write.
  */
-static void agent_gone(SFAgent *agent)
+static void agent_gone(SFAgent *agent, const char *why)
 {
     SFClient *client;
 
@@ -230,11 +203,15 @@ static void agent_gone(SFAgent *agent)
     spice_vdagent_reset(agent->agent);
     spice_flow_reset(agent->device->flow);
     QTAILQ_FOREACH(client, &agent->device->server->clients, next) {
-        if (client->agent) {
-            client_detach(client->agent);
+        SFAgentClient *c = client->agent;
+
+        if (c && c->flow) {
+            sf_event_device_released(agent->device, client,
+                                     SF_REASON_GUEST_CLOSED, why);
+            client_detach(c);
         }
     }
-    agent_tell_clients(agent);
+    sf_agent_tell_clients(agent);
 }
 
 static void agent_drop(void *opaque)
@@ -255,11 +232,11 @@ static void agent_set_fe_open(SFDevice *device, bool open)
     agent->broken = false;
     if (open) {
         sf_frontend_set_open(&device->frontend, true);
-        agent_tell_clients(agent);
+        sf_agent_tell_clients(agent);
     } else {
         sf_frontend_set_open(&device->frontend, false);
         if (!was_broken) {
-            agent_gone(agent);
+            agent_gone(agent, NULL);
         }
     }
 }
@@ -270,10 +247,11 @@ static void agent_set_fe_open(SFDevice *device, bool open)
 
 static void guest_broke_protocol(SFAgent *agent)
 {
-    trace_spiceflow_agent_broken(agent->device->label,
-                                 spice_vdagent_guest_error(agent->agent));
+    const char *why = spice_vdagent_guest_error(agent->agent);
+
+    trace_spiceflow_agent_broken(agent->device->label, why);
     agent->broken = true;
-    agent_gone(agent);
+    agent_gone(agent, why);
     qemu_bh_schedule(agent->drop_bh);
 }
 
@@ -334,7 +312,7 @@ static bool agent_hand_out(SFAgent *agent)
         agent->handing_out = false;
         spice_vdagent_piece_done(agent->agent);
         if (piece.last) {
-            agent_say(agent);
+            sf_agent_say(agent);
         }
     }
     return true;
@@ -363,7 +341,7 @@ static size_t agent_write(SFDevice *device, const uint8_t *buf, size_t len)
         }
     }
     agent_hand_out(agent);
-    agent_say(agent);
+    sf_agent_say(agent);
     return done;
 }
 
@@ -374,8 +352,9 @@ static size_t agent_write(SFDevice *device, const uint8_t *buf, size_t len)
 static void agent_start(SFDevice *device, SFClient *client, uint32_t tokens)
 {
     SFAgentClient *c = client->agent;
+    bool again = c->flow != NULL;
 
-    if (!agent_connected(device)) {
+    if (!sf_agent_connected(device)) {
         return;
     }
     if (c->flow && client->agent_unanswered) {
@@ -386,9 +365,12 @@ static void agent_start(SFDevice *device, SFClient *client, uint32_t tokens)
         spice_flow_client_tokens_set(c->flow, tokens);
     } else {
         client_attach(c, tokens);
+        if (!again) {
+            sf_event_device_claimed(device, client);
+        }
         agent_hand_out(device->priv);
     }
-    agent_say(device->priv);
+    sf_agent_say(device->priv);
 }
 
 static void agent_tokens(SFDevice *device, SFClient *client, uint32_t n)
@@ -419,7 +401,7 @@ static void client_broke_protocol(SFAgentClient *c)
     trace_spiceflow_agent_client_broken(c->owner->device->label, c->client->id,
                                         why);
     sf_client_notify(c->client, SPICE_NOTIFY_SEVERITY_ERROR, why);
-    sf_channel_fail(c->client->main, why);
+    sf_channel_fail(c->client->main, SF_REASON_PROTOCOL_ERROR, why);
 }
 
 static void agent_data(SFDevice *device, SFClient *client, uint8_t *data,
@@ -450,7 +432,7 @@ static void agent_data(SFDevice *device, SFClient *client, uint8_t *data,
 static void agent_received(SFDevice *device, SFClient *client)
 {
     spice_flow_settle(device->flow);
-    agent_say(device->priv);
+    sf_agent_say(device->priv);
 }
 
 static void agent_sent(SFDevice *device, SFClient *client)
@@ -463,7 +445,7 @@ static void agent_sent(SFDevice *device, SFClient *client)
         spice_flow_client_sent(c->flow);
     }
     if (c->held) {
-        agent_say(device->priv);
+        sf_agent_say(device->priv);
     }
 }
 
@@ -505,7 +487,7 @@ static void agent_flow_turn_lost(void *opaque)
     SFAgentClient *c = opaque;
 
     spice_vdagent_client_turn_lost(c->vdagent);
-    agent_say(c->owner);
+    sf_agent_say(c->owner);
 }
 
 static void agent_flow_remove(void *opaque, SpiceFlowReason reason)
@@ -514,14 +496,14 @@ static void agent_flow_remove(void *opaque, SpiceFlowReason reason)
     const char *why = spice_flow_reason_name(reason);
 
     sf_client_notify(c->client, SPICE_NOTIFY_SEVERITY_ERROR, why);
-    sf_channel_fail(c->client->main, why);
+    sf_channel_fail(c->client->main, sf_reason_of_flow(reason), NULL);
 }
 
 static void agent_flow_self_token_free(void *opaque)
 {
     SFDevice *device = opaque;
 
-    agent_say(device->priv);
+    sf_agent_say(device->priv);
 }
 
 /*
@@ -554,6 +536,12 @@ static void agent_client_gone(SFEndpoint *endpoint, SFClient *client)
     bool torn;
 
     if (c) {
+        if (c->flow) {
+            sf_event_device_released(agent->device, client,
+                                     client->removing ?
+                                     client->reason : SF_REASON_DEVICE_DELETED,
+                                     client->why);
+        }
         client_take_stock(c);
         client->agent_left = spice_vdagent_client_left(c->vdagent);
         client->agent_owed = c->owed;
@@ -561,7 +549,7 @@ static void agent_client_gone(SFEndpoint *endpoint, SFClient *client)
         torn = client_detach(c);
         spice_vdagent_client_remove(c->vdagent, torn);
         g_free(c);
-        agent_say(agent);
+        sf_agent_say(agent);
     }
 }
 
@@ -588,7 +576,14 @@ static void agent_policy(SFDevice *device)
     SpiceVdagentPolicy policy = server_policy(device->server);
 
     spice_vdagent_set_policy(agent->agent, &policy);
-    agent_say(agent);
+    sf_agent_say(agent);
+}
+
+static void agent_transfer(void *opaque, const SpiceVdagentTransfer *transfer)
+{
+    SFAgent *agent = opaque;
+
+    sf_event_transfer(agent->device, transfer);
 }
 
 static void agent_event(void *opaque, SpiceVdagentEvent event, uint32_t client,
@@ -599,88 +594,6 @@ static void agent_event(void *opaque, SpiceVdagentEvent event, uint32_t client,
     trace_spiceflow_agent_message(agent->device->label,
                                   spice_vdagent_event_name(event), client,
                                   type, size);
-}
-
-/*
- * To be seen
- */
-
-static const char *const cap_names[] = {
-    [VD_AGENT_CAP_MOUSE_STATE] = "mouse-state",
-    [VD_AGENT_CAP_MONITORS_CONFIG] = "monitors-config",
-    [VD_AGENT_CAP_REPLY] = "reply",
-    [VD_AGENT_CAP_CLIPBOARD] = "clipboard",
-    [VD_AGENT_CAP_DISPLAY_CONFIG] = "display-config",
-    [VD_AGENT_CAP_CLIPBOARD_BY_DEMAND] = "clipboard-by-demand",
-    [VD_AGENT_CAP_CLIPBOARD_SELECTION] = "clipboard-selection",
-    [VD_AGENT_CAP_SPARSE_MONITORS_CONFIG] = "sparse-monitors-config",
-    [VD_AGENT_CAP_GUEST_LINEEND_LF] = "guest-lineend-lf",
-    [VD_AGENT_CAP_GUEST_LINEEND_CRLF] = "guest-lineend-crlf",
-    [VD_AGENT_CAP_MAX_CLIPBOARD] = "max-clipboard",
-    [VD_AGENT_CAP_AUDIO_VOLUME_SYNC] = "audio-volume-sync",
-    [VD_AGENT_CAP_MONITORS_CONFIG_POSITION] = "monitors-config-position",
-    [VD_AGENT_CAP_FILE_XFER_DISABLED] = "file-xfer-disabled",
-    [VD_AGENT_CAP_FILE_XFER_DETAILED_ERRORS] = "file-xfer-detailed-errors",
-    [VD_AGENT_CAP_GRAPHICS_DEVICE_INFO] = "graphics-device-info",
-    [VD_AGENT_CAP_CLIPBOARD_NO_RELEASE_ON_REGRAB] =
-        "clipboard-no-release-on-regrab",
-    [VD_AGENT_CAP_CLIPBOARD_GRAB_SERIAL] = "clipboard-grab-serial",
-};
-
-static QList *caps_list(uint32_t caps)
-{
-    QList *list = qlist_new();
-
-    for (unsigned i = 0; i < 32; i++) {
-        if (!(caps & BIT(i))) {
-            continue;
-        }
-        if (i < ARRAY_SIZE(cap_names)) {
-            qlist_append_str(list, cap_names[i]);
-        } else {
-            g_autofree char *name = g_strdup_printf("capability-%u", i);
-
-            qlist_append_str(list, name);
-        }
-    }
-    return list;
-}
-
-static QDict *owner_dict(uint32_t owner)
-{
-    QDict *dict = qdict_new();
-
-    if (owner == 0 || owner == UINT32_MAX) {
-        qdict_put_str(dict, "owner", owner ? "guest" : "nobody");
-    } else {
-        qdict_put_str(dict, "owner", "client");
-        qdict_put_int(dict, "connection-id", owner);
-    }
-    return dict;
-}
-
-static void agent_describe(SFDevice *device, QDict *dict)
-{
-    static const char *const selection[] = { "clipboard", "primary",
-                                             "secondary" };
-    SFAgent *agent = device->priv;
-    QDict *own = qdict_new(), *owners = qdict_new(), *messages = qdict_new();
-    SpiceVdagentInfo info;
-
-    spice_vdagent_info(agent->agent, &info);
-    for (unsigned i = 0; i < ARRAY_SIZE(selection); i++) {
-        qdict_put(owners, selection[i], owner_dict(info.clipboard_owner[i]));
-    }
-    for (unsigned i = 0; i < SPICE_VDAGENT_EV__MAX; i++) {
-        qdict_put_int(messages, spice_vdagent_event_name(i), info.messages[i]);
-    }
-    qdict_put_bool(own, "connected", agent_connected(device));
-    qdict_put(own, "guest-capabilities", caps_list(info.guest_caps));
-    qdict_put_int(own, "started-clients", info.started);
-    qdict_put_int(own, "transfers", info.transfers);
-    qdict_put(own, "clipboards", owners);
-    qdict_put(own, "messages", messages);
-    qdict_put(dict, "agent", own);
 }
 
 /* What was begun is not the queue's any more: then another has no turn. */
@@ -699,11 +612,12 @@ static uint32_t agent_queued(void *opaque, uint32_t client)
 
 static const SpiceVdagentOps vdagent_ops = {
     .event = agent_event,
+    .transfer = agent_transfer,
     .queued = agent_queued,
 };
 
 static const SFAgentOps agent_ops = {
-    .connected = agent_connected,
+    .connected = sf_agent_connected,
     .start = agent_start,
     .tokens = agent_tokens,
     .begin = agent_begin,
@@ -762,7 +676,7 @@ static void agent_cleanup(SFDevice *device)
         return;
     }
     QTAILQ_FOREACH(client, &device->server->clients, next) {
-        if (agent_connected(device)) {
+        if (sf_agent_connected(device)) {
             sf_main_channel_agent_disconnected(client);
         }
         agent_client_gone(&device->endpoint, client);
@@ -773,140 +687,14 @@ static void agent_cleanup(SFDevice *device)
     g_free(agent);
 }
 
-/*
- * State
- */
-
-static bool agent_carries(SFDevice *device)
-{
-    return device->fe_open;
-}
-
-static void agent_save(SFDevice *device, SFSaved *saved)
-{
-    SFAgent *agent = device->priv;
-    SFServer *server = device->server;
-    SFClient *client;
-
-    saved->agent.broken = agent->broken;
-    saved->agent.clients = g_new0(SFSavedAgentClient, server->num_clients);
-    QTAILQ_FOREACH(client, &server->clients, next) {
-        SFAgentClient *c = client->agent;
-
-        saved->agent.clients[saved->agent.num_clients++] =
-            (SFSavedAgentClient) {
-                .id = client->id,
-                .window = client->agent_window,
-                .owed = c->owed,
-            };
-    }
-    spice_vdagent_save(agent->agent, &saved->agent.vdagent);
-}
-
-/* Who has something queued is one of the protocol's clients. */
-static bool saved_clients_agree(const SFSaved *saved, Error **errp)
-{
-    const SpiceVdagentSaved *vdagent = &saved->agent.vdagent;
-
-    for (uint32_t i = 0; i < saved->flow.num_clients; i++) {
-        uint32_t id = saved->flow.clients[i].params.id;
-        uint32_t k = 0;
-
-        while (k < vdagent->num_clients && vdagent->clients[k].id != id) {
-            k++;
-        }
-        if (k == vdagent->num_clients || !vdagent->clients[k].started) {
-            error_setg(errp, "bad agent state: flow client %" PRIu32
-                       ": bad id", i);
-            return false;
-        }
-    }
-    return true;
-}
-
-/* The clients of then leave. */
-static void agent_lose_saved(SFAgent *agent, const SFSaved *saved)
-{
-    const SpiceVdagentSaved *vdagent = &saved->agent.vdagent;
-    SpiceFlow *flow = agent->device->flow;
-
-    for (uint32_t i = 0; i < vdagent->num_clients; i++) {
-        uint32_t id = vdagent->clients[i].id;
-        SpiceFlowClient *client = spice_flow_client_find(flow, id);
-        /* One that was on its way out may have torn it before. */
-        bool torn = client ? spice_flow_client_remove(client)
-                           : saved->flow.torn;
-
-        spice_vdagent_client_remove(spice_vdagent_client_find(agent->agent, id),
-                                    torn);
-    }
-}
-
-/* The clients of now begin anew, but for the message that they are in. */
-static void agent_add_clients(SFAgent *agent)
-{
-    SFClient *client;
-
-    QTAILQ_FOREACH(client, &agent->device->server->clients, next) {
-        SFAgentClient *c = client->agent;
-
-        c->vdagent = spice_vdagent_client_add(agent->agent, client->id);
-        spice_vdagent_client_skip(c->vdagent, client->agent_left);
-    }
-}
-
-static void agent_note_left(SFAgent *agent)
-{
-    SFClient *client;
-
-    QTAILQ_FOREACH(client, &agent->device->server->clients, next) {
-        SFAgentClient *c = client->agent;
-
-        client->agent_left = spice_vdagent_client_left(c->vdagent);
-    }
-}
-
-static bool agent_restore(SFDevice *device, const SFSaved *saved, Error **errp)
-{
-    SFAgent *agent = device->priv;
-    g_autofree char *wrong = NULL;
-
-    if (!saved_clients_agree(saved, errp) ||
-        !sf_migrate_flow_restore(device, saved, errp)) {
-        return false;
-    }
-    agent_note_left(agent);
-    if (!spice_vdagent_restore(agent->agent, &saved->agent.vdagent, &wrong)) {
-        sf_migrate_flow_lose(device);
-        spice_flow_reset(device->flow);
-        error_setg(errp, "bad %s", wrong);
-        return false;
-    }
-    agent_lose_saved(agent, saved);
-    agent_add_clients(agent);
-
-    qemu_bh_cancel(agent->drop_bh);
-    agent->broken = saved->agent.broken;
-    device->fe_open = saved->guest_open;
-    sf_frontend_resume(&device->frontend, saved->host_open);
-    if (agent->broken) {
-        qemu_bh_schedule(agent->drop_bh);
-    }
-    if (agent_connected(device)) {
-        agent_tell_clients(agent);
-    }
-    agent_say(agent);
-    return true;
-}
-
 const SFKind sf_agent_kind = {
     .endpoint_ops = &agent_endpoint_ops,
     .init = agent_init,
     .cleanup = agent_cleanup,
     .write = agent_write,
     .set_fe_open = agent_set_fe_open,
-    .carries = agent_carries,
-    .save = agent_save,
-    .restore = agent_restore,
-    .describe = agent_describe,
+    .carries = sf_agent_carries,
+    .save = sf_agent_save,
+    .restore = sf_agent_restore,
+    .describe = sf_agent_describe,
 };

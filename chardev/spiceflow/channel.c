@@ -81,6 +81,8 @@ struct SFChannel {
     bool paused;
     bool failed;
     bool closed;
+    SFReason reason;            /* of the failure, or of the closing */
+    char *why;
     guint in_tag;
     guint out_tag;
     guint later_tag;            /* read again, or close */
@@ -134,8 +136,9 @@ void sf_channel_unref(SFChannel *channel)
     if (!channel || --channel->refs) {
         return;
     }
-    sf_channel_close(channel, "freed");
+    sf_channel_close(channel, SF_REASON_LEFT, "freed");
     object_unref(OBJECT(channel->info.ioc));
+    g_free(channel->why);
     g_free(channel->peer);
     g_free(channel);
 }
@@ -148,6 +151,16 @@ const SFChannelInfo *sf_channel_info(const SFChannel *channel)
 bool sf_channel_closed(const SFChannel *channel)
 {
     return channel->closed || channel->failed;
+}
+
+SFReason sf_channel_reason(const SFChannel *channel)
+{
+    return channel->reason;
+}
+
+const char *sf_channel_why(const SFChannel *channel)
+{
+    return channel->why;
 }
 
 size_t sf_channel_queued(const SFChannel *channel)
@@ -184,7 +197,7 @@ static gboolean channel_later(void *opaque)
 
     channel->later_tag = 0;
     if (channel->failed) {
-        sf_channel_close(channel, "failed");
+        sf_channel_close(channel, channel->reason, NULL);
     } else {
         channel_read(channel);
     }
@@ -199,14 +212,25 @@ static void channel_schedule(SFChannel *channel)
     }
 }
 
-void sf_channel_fail(SFChannel *channel, const char *why)
+/* The first reason counts: what follows is a consequence. */
+static void channel_set_reason(SFChannel *channel, SFReason reason,
+                               const char *why)
+{
+    if (!channel->why) {
+        channel->reason = reason;
+        channel->why = g_strdup(why ?: sf_reason_text(reason));
+    }
+}
+
+void sf_channel_fail(SFChannel *channel, SFReason reason, const char *why)
 {
     if (sf_channel_closed(channel)) {
         return;
     }
+    channel_set_reason(channel, reason, why);
     trace_spiceflow_channel_fail(channel->info.mess.channel_type,
                                  channel->info.mess.channel_id, channel->peer,
-                                 why);
+                                 channel->why);
     channel->failed = true;
     g_clear_handle_id(&channel->in_tag, g_source_remove);
     g_clear_handle_id(&channel->out_tag, g_source_remove);
@@ -275,7 +299,7 @@ static ssize_t channel_writev(SFChannel *channel, const struct iovec *iov,
         return 0;
     }
     if (ret < 0) {
-        sf_channel_fail(channel, error_get_pretty(err));
+        sf_channel_fail(channel, SF_REASON_LEFT, error_get_pretty(err));
         return -1;
     }
     return ret;
@@ -433,7 +457,7 @@ void sf_channel_send(SFChannel *channel, uint16_t type, GByteArray *body)
                                  item->len);
     channel_flush(channel);
     if (channel->control > CONTROL_MAX) {
-        sf_channel_fail(channel, "it does not read what it is sent");
+        sf_channel_fail(channel, SF_REASON_OVERFLOW, NULL);
     }
 }
 
@@ -569,7 +593,7 @@ static bool message_begin(SFChannel *channel)
         g_autofree char *why = g_strdup_printf("message %u of %u bytes is not "
                                                "expected", channel->type,
                                                channel->left);
-        sf_channel_close(channel, why);
+        sf_channel_close(channel, SF_REASON_PROTOCOL_ERROR, why);
     }
     return !channel->closed;
 }
@@ -715,7 +739,8 @@ static bool channel_read_some(SFChannel *channel, uint8_t *data, bool again)
         return false;
     }
     if (n <= 0) {
-        sf_channel_close(channel, n ? error_get_pretty(err) : "left");
+        sf_channel_close(channel, SF_REASON_LEFT,
+                         n ? error_get_pretty(err) : NULL);
         return false;
     }
     channel_parse(channel, data, n);
@@ -785,14 +810,15 @@ void sf_channel_set_ops(SFChannel *channel, const SFChannelOps *ops,
     }
 }
 
-void sf_channel_close(SFChannel *channel, const char *why)
+void sf_channel_close(SFChannel *channel, SFReason reason, const char *why)
 {
     if (channel->closed) {
         return;
     }
+    channel_set_reason(channel, reason, why);
     trace_spiceflow_channel_close(channel->info.mess.channel_type,
                                   channel->info.mess.channel_id, channel->peer,
-                                  why);
+                                  channel->why);
     channel->closed = true;
     g_clear_handle_id(&channel->in_tag, g_source_remove);
     g_clear_handle_id(&channel->out_tag, g_source_remove);

@@ -10,6 +10,7 @@
 #include "chardev/spiceflow/flow.h"
 #include "chardev/spiceflow/wire.h"
 #include "io/channel.h"
+#include "reason.h"
 
 typedef struct SFChannel SFChannel;
 
@@ -145,16 +146,32 @@ void sf_channel_room(SFChannel *channel);
  * that must not take away a client under their callers, such as a frontend's
  * write.
  * @channel: the channel
- * @why: one phrase for the trace
+ * @reason: why
+ * @why: the same as one phrase, or NULL
  */
-void sf_channel_fail(SFChannel *channel, const char *why);
+void sf_channel_fail(SFChannel *channel, SFReason reason, const char *why);
 
 /**
  * sf_channel_close: close the channel now.
  * @channel: the channel
- * @why: one phrase for the trace
+ * @reason: why, unless it has failed before: then that is why
+ * @why: the same as one phrase, or NULL
  */
-void sf_channel_close(SFChannel *channel, const char *why);
+void sf_channel_close(SFChannel *channel, SFReason reason, const char *why);
+
+/**
+ * sf_channel_reason: why a channel was closed or has failed.
+ * @channel: the channel; sf_channel_closed()
+ */
+SFReason sf_channel_reason(const SFChannel *channel);
+
+/**
+ * sf_channel_why: the same as one phrase.
+ * @channel: the channel; sf_channel_closed()
+ *
+ * Returns: borrowed.
+ */
+const char *sf_channel_why(const SFChannel *channel);
 
 /**
  * sf_channel_silent_for: how long the peer's machine has not been heard of.

@@ -16,6 +16,7 @@
 #include "qemu/timer.h"
 #include "client.h"
 #include "device.h"
+#include "events.h"
 #include "trace.h"
 
 #define PING_INTERVAL       5000    /* ms */
@@ -38,7 +39,7 @@ static void client_keepalive(void *opaque)
     GByteArray *body;
 
     if (sf_channel_silent_for(client->main) > client_silence_max(client)) {
-        sf_client_remove(client, "its machine does not answer any more");
+        sf_client_remove(client, SF_REASON_VANISHED, NULL);
         return;
     }
     /* One ping on its way is enough; a stopped client reads none. */
@@ -66,6 +67,7 @@ SFClient *sf_client_new(SFServer *server, uint32_t id, SFChannel *main)
         }
     }
     trace_spiceflow_client_new(id, sf_channel_info(main)->peer);
+    sf_event_client_connected(client);
     sf_main_channel_start(client);
     if (!sf_channel_info(main)->local) {
         client->keepalive = timer_new_ms(QEMU_CLOCK_REALTIME, client_keepalive,
@@ -75,7 +77,7 @@ SFClient *sf_client_new(SFServer *server, uint32_t id, SFChannel *main)
     return client;
 }
 
-void sf_client_remove(SFClient *client, const char *why)
+void sf_client_remove(SFClient *client, SFReason reason, const char *why)
 {
     SFServer *server = client->server;
     SFEndpoint *endpoint, *next;
@@ -84,14 +86,17 @@ void sf_client_remove(SFClient *client, const char *why)
         return;
     }
     client->removing = true;
-    trace_spiceflow_client_remove(client->id, why);
+    client->reason = reason;
+    client->why = why ?: sf_reason_text(reason);
+    trace_spiceflow_client_remove(client->id, client->why);
     QTAILQ_REMOVE(&server->clients, client, next);
     server->num_clients--;
     QTAILQ_FOREACH_SAFE(endpoint, &server->endpoints, next, next) {
         endpoint->ops->client_gone(endpoint, client);
     }
     timer_free(client->keepalive);
-    sf_channel_close(client->main, why);
+    sf_channel_close(client->main, reason, why);
+    sf_event_client_removed(client);
     sf_channel_unref(client->main);
     g_free(client);
 }

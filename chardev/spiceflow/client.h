@@ -18,6 +18,8 @@ typedef struct SFServer SFServer;
  * @main: its main channel; referenced
  * @attached: it has had its first channel list
  * @removing: it is on its way out
+ * @reason: why, then
+ * @why: the same as one phrase
  * @keepalive: looks after a peer that vanished, on TCP
  * @pings: how many were sent
  * @agent_window: client tokens toward the agent that it was told last
@@ -35,6 +37,8 @@ typedef struct SFClient {
     SFChannel *main;
     bool attached;
     bool removing;
+    SFReason reason;
+    const char *why;
     QEMUTimer *keepalive;
     uint32_t pings;
     uint32_t agent_window;
@@ -59,9 +63,10 @@ SFClient *sf_client_new(SFServer *server, uint32_t id, SFChannel *main);
 /**
  * sf_client_remove: close all channels of a client and free it.
  * @client: the client
- * @why: one phrase for the trace
+ * @reason: why
+ * @why: the same as one phrase, or NULL
  */
-void sf_client_remove(SFClient *client, const char *why);
+void sf_client_remove(SFClient *client, SFReason reason, const char *why);
 
 /**
  * sf_client_notify: tell the client's user something.

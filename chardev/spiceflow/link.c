@@ -24,6 +24,7 @@
 #include "io/channel-tls.h"
 #include "io/task.h"
 #include "device.h"
+#include "events.h"
 #include "trace.h"
 
 #define MECHANISM_SIZE      4
@@ -93,16 +94,25 @@ void sf_link_free(SFLink *link)
     }
 }
 
-static void link_drop(SFLink *link, const char *why)
+static void link_failed(SFLink *link, SFRefusal refusal, const char *why)
+{
+    /* One that is being refused has been counted. */
+    if (link->state != LINK_CLOSING) {
+        link->server->links_failed++;
+        sf_event_link_refused(link->server, link->peer, refusal, why);
+    }
+}
+
+static void link_drop(SFLink *link, SFRefusal refusal, const char *why)
 {
     trace_spiceflow_link_drop(link->peer, why);
-    link->server->links_failed++;
+    link_failed(link, refusal, why);
     sf_link_free(link);
 }
 
 static void link_expired(void *opaque)
 {
-    link_drop(opaque, "the deadline has passed");
+    link_drop(opaque, SF_REFUSAL_TIMEOUT, "the deadline has passed");
 }
 
 static void link_expect(SFLink *link, SFLinkState state, uint32_t bytes)
@@ -113,10 +123,11 @@ static void link_expect(SFLink *link, SFLinkState state, uint32_t bytes)
 }
 
 /* Answer with an error and close once that is out. */
-static void link_refuse(SFLink *link, uint32_t error, const char *why)
+static void link_refuse(SFLink *link, uint32_t error, SFRefusal refusal,
+                        const char *why)
 {
     trace_spiceflow_link_refuse(link->peer, error, why);
-    link->server->links_failed++;
+    link_failed(link, refusal, why);
     link->state = LINK_CLOSING;
     g_clear_handle_id(&link->in_tag, g_source_remove);
     spice_flow_link_reply_encode(link->out, error, NULL, 0, 0);
@@ -140,10 +151,11 @@ static bool link_send_result(SFLink *link, uint32_t result)
            sizeof(p);
 }
 
-static void link_deny(SFLink *link, uint32_t result, const char *why)
+static void link_deny(SFLink *link, uint32_t result, SFRefusal refusal,
+                      const char *why)
 {
     link_send_result(link, result);
-    link_drop(link, why);
+    link_drop(link, refusal, why);
 }
 
 static SFChannel *link_channel(SFLink *link)
@@ -177,16 +189,17 @@ static void link_done_main(SFLink *link)
 
     if (link->mess.connection_id) {
         link_deny(link, SPICE_LINK_ERR_BAD_CONNECTION_ID,
-                  "there is no migration to join");
+                  SF_REFUSAL_UNKNOWN_CLIENT, "there is no migration to join");
         return;
     }
     result = sf_server_admit(server);
     if (result != SPICE_LINK_ERR_OK) {
-        link_deny(link, result, "there are max-clients clients");
+        link_deny(link, result, SF_REFUSAL_MAX_CLIENTS,
+                  "there are max-clients clients");
         return;
     }
     if (!link_send_result(link, SPICE_LINK_ERR_OK)) {
-        link_drop(link, "it does not take the result");
+        link_drop(link, SF_REFUSAL_NONE, "it does not take the result");
         return;
     }
     channel = link_channel(link);
@@ -205,21 +218,25 @@ static void link_done_device(SFLink *link)
 
     if (!client) {
         link_deny(link, SPICE_LINK_ERR_BAD_CONNECTION_ID,
+                  SF_REFUSAL_UNKNOWN_CLIENT,
                   "no client has this connection id");
         return;
     }
     result = endpoint ? endpoint->ops->may_open(endpoint, client)
                       : SPICE_LINK_ERR_CHANNEL_NOT_AVAILABLE;
     if (result != SPICE_LINK_ERR_OK) {
-        link_deny(link, result, "the channel is not free");
+        link_deny(link, result, endpoint ? SF_REFUSAL_CHANNEL_BUSY
+                                         : SF_REFUSAL_NO_SUCH_CHANNEL,
+                  "the channel is not free");
         return;
     }
     if (!link_send_result(link, SPICE_LINK_ERR_OK)) {
-        link_drop(link, "it does not take the result");
+        link_drop(link, SF_REFUSAL_NONE, "it does not take the result");
         return;
     }
     channel = link_channel(link);
     link_detach(link);
+    sf_event_channel_opened(client, channel);
     endpoint->ops->open(endpoint, client, channel);
 }
 
@@ -233,10 +250,11 @@ static void link_ticket(SFLink *link)
 
     if (!sf_server_password(link->server, &password)) {
         link_deny(link, SPICE_LINK_ERR_PERMISSION_DENIED,
-                  "the password's secret is gone");
+                  SF_REFUSAL_AUTHENTICATION, "the password's secret is gone");
     } else if (password && !sf_ticket_check(link->server->key, link->in,
                                             password)) {
-        link_deny(link, SPICE_LINK_ERR_PERMISSION_DENIED, "wrong password");
+        link_deny(link, SPICE_LINK_ERR_PERMISSION_DENIED,
+                  SF_REFUSAL_AUTHENTICATION, "wrong password");
     } else if (link->mess.channel_type == SPICE_CHANNEL_MAIN) {
         link_done_main(link);
     } else {
@@ -248,6 +266,7 @@ static void link_mechanism(SFLink *link)
 {
     if (spice_flow_get_u32(link->in) != SPICE_COMMON_CAP_AUTH_SPICE) {
         link_refuse(link, SPICE_LINK_ERR_INVALID_DATA,
+                    SF_REFUSAL_PROTOCOL_ERROR,
                     "unknown authentication mechanism");
         return;
     }
@@ -281,11 +300,13 @@ static void link_mess(SFLink *link)
     SFEndpoint *endpoint;
 
     if (error != SPICE_LINK_ERR_OK) {
-        link_refuse(link, error, "malformed link message");
+        link_refuse(link, error, SF_REFUSAL_PROTOCOL_ERROR,
+                    "malformed link message");
         return;
     }
     if (link->plain_refused) {
-        link_refuse(link, SPICE_LINK_ERR_NEED_SECURED, "TLS is required");
+        link_refuse(link, SPICE_LINK_ERR_NEED_SECURED,
+                    SF_REFUSAL_TLS_REQUIRED, "TLS is required");
         return;
     }
     trace_spiceflow_link_mess(link->peer, link->mess.connection_id,
@@ -299,7 +320,7 @@ static void link_mess(SFLink *link)
                                   link->mess.channel_id);
     if (!endpoint) {
         link_refuse(link, SPICE_LINK_ERR_CHANNEL_NOT_AVAILABLE,
-                    "no such channel");
+                    SF_REFUSAL_NO_SUCH_CHANNEL, "no such channel");
         return;
     }
     link_reply(link, endpoint->ops->channel_caps(endpoint, &info));
@@ -311,7 +332,8 @@ static void link_header(SFLink *link)
     uint32_t error = spice_flow_link_header_decode(link->in, &size);
 
     if (error != SPICE_LINK_ERR_OK) {
-        link_refuse(link, error, "malformed link header");
+        link_refuse(link, error, SF_REFUSAL_PROTOCOL_ERROR,
+                    "malformed link header");
         return;
     }
     link_expect(link, LINK_MESS, size);
@@ -349,7 +371,7 @@ static void link_tls_done(QIOTask *task, gpointer opaque)
 
     if (qio_task_propagate_error(task, &err)) {
         if (!link->freed) {
-            link_drop(link, error_get_pretty(err));
+            link_drop(link, SF_REFUSAL_TLS_FAILED, error_get_pretty(err));
         }
         error_free(err);
     } else if (!link->freed) {
@@ -369,7 +391,7 @@ static void link_tls_start(SFLink *link)
 
     g_clear_handle_id(&link->in_tag, g_source_remove);
     if (!tls) {
-        link_drop(link, error_get_pretty(err));
+        link_drop(link, SF_REFUSAL_TLS_FAILED, error_get_pretty(err));
         error_free(err);
         return;
     }
@@ -392,7 +414,7 @@ static void link_secure(SFLink *link)
     } else if (n == 1) {
         link_tls_start(link);
     } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-        link_drop(link, "left");
+        link_drop(link, SF_REFUSAL_NONE, "left");
     }
 }
 
@@ -411,7 +433,7 @@ static bool link_read(SFLink *link)
         return false;
     }
     if (n <= 0) {
-        link_drop(link, n ? error_get_pretty(err) : "left");
+        link_drop(link, SF_REFUSAL_NONE, n ? error_get_pretty(err) : "left");
         return false;
     }
     link->have += n;
@@ -469,7 +491,7 @@ static bool link_flush(SFLink *link)
                                   link->out->len, NULL);
 
     if (n < 0 && n != QIO_CHANNEL_ERR_BLOCK) {
-        link_drop(link, "left");
+        link_drop(link, SF_REFUSAL_NONE, "left");
         return true;
     }
     if (n > 0) {
@@ -520,7 +542,8 @@ void sf_link_new(SFServer *server, QIOChannelSocket *socket)
     SFLink *link = g_new0(SFLink, 1);
 
     if (server->num_links >= server->max_pending_links) {
-        link_drop(QTAILQ_FIRST(&server->links), "too many pending links");
+        link_drop(QTAILQ_FIRST(&server->links), SF_REFUSAL_TOO_MANY_LINKS,
+                  "too many pending links");
     }
     link->refs = 1;
     link->server = server;

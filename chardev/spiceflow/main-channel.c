@@ -214,7 +214,10 @@ static void main_sent(void *opaque)
 
 static void main_closed(void *opaque)
 {
-    sf_client_remove(opaque, "its main channel is closed");
+    SFClient *client = opaque;
+
+    sf_client_remove(client, sf_channel_reason(client->main),
+                     sf_channel_why(client->main));
 }
 
 static const SFChannelOps main_channel_ops = {

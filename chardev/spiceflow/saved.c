@@ -284,6 +284,7 @@ static const VMStateDescription vmstate_vdagent_xfer = {
         VMSTATE_UINT32(client, SpiceVdagentXferState),
         VMSTATE_UINT32(id, SpiceVdagentXferState),
         VMSTATE_UINT32(guest_id, SpiceVdagentXferState),
+        VMSTATE_UINT64(bytes, SpiceVdagentXferState),
         VMSTATE_END_OF_LIST()
     }
 };
@@ -408,6 +409,77 @@ static const VMStateDescription vmstate_guard_stream = {
     }
 };
 
+static const VMStateDescription vmstate_guard_device = {
+    .name = "spiceflow/usbredir/device",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .fields = (const VMStateField[]) {
+        VMSTATE_BOOL(has_interfaces, SpiceFlowUsbredirDevice),
+        VMSTATE_BOOL(has_endpoints, SpiceFlowUsbredirDevice),
+        VMSTATE_UINT32(num_interfaces, SpiceFlowUsbredirDevice),
+        VMSTATE_BUFFER(interfaces, SpiceFlowUsbredirDevice),
+        VMSTATE_BUFFER(type, SpiceFlowUsbredirDevice),
+        VMSTATE_BUFFER(interface, SpiceFlowUsbredirDevice),
+        VMSTATE_UINT16_ARRAY(max_packet, SpiceFlowUsbredirDevice,
+                             SPICE_FLOW_USBREDIR_ENDPOINTS),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
+static const VMStateDescription vmstate_guard_request = {
+    .name = "spiceflow/usbredir/request",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .fields = (const VMStateField[]) {
+        VMSTATE_UINT64(id, SpiceFlowUsbredirRequest),
+        VMSTATE_UINT32(stream, SpiceFlowUsbredirRequest),
+        VMSTATE_UINT8(endpoint, SpiceFlowUsbredirRequest),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
+static bool guard_num_requests_ok(void *opaque, int version_id)
+{
+    const SpiceFlowUsbredirSavedOrder *order = opaque;
+
+    return order->num_requests <= SPICE_FLOW_USBREDIR_REQUESTS;
+}
+
+static const VMStateDescription vmstate_guard_requests = {
+    .name = "spiceflow/usbredir/requests",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .fields = (const VMStateField[]) {
+        VMSTATE_BOOL(behind, SpiceFlowUsbredirSavedOrder),
+        VMSTATE_UINT32(receiving, SpiceFlowUsbredirSavedOrder),
+        VMSTATE_STRUCT(device, SpiceFlowUsbredirSavedOrder, 1,
+                       vmstate_guard_device, SpiceFlowUsbredirDevice),
+        VMSTATE_UINT32(num_requests, SpiceFlowUsbredirSavedOrder),
+        VMSTATE_VALIDATE("num_requests", guard_num_requests_ok),
+        SF_VMSTATE_STRUCTS(requests, SpiceFlowUsbredirSavedOrder, num_requests,
+                           vmstate_guard_request, SpiceFlowUsbredirRequest),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
+static bool guard_order_needed(void *opaque)
+{
+    return spice_flow_usbredir_saved_order(opaque);
+}
+
+/* Since version 2 of the streams; those of version 1 end without it. */
+static const VMStateDescription vmstate_guard_order = {
+    .name = "spiceflow/usbredir/order",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .needed = guard_order_needed,
+    .fields = (const VMStateField[]) {
+        VMSTATE_STRUCT(order, SpiceFlowUsbredirSaved, 1,
+                       vmstate_guard_requests, SpiceFlowUsbredirSavedOrder),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
 static const VMStateDescription vmstate_guard = {
     .name = "spiceflow/usbredir",
     .version_id = 1,
@@ -418,6 +490,10 @@ static const VMStateDescription vmstate_guard = {
                              vmstate_guard_stream,
                              SpiceFlowUsbredirSavedStream),
         VMSTATE_END_OF_LIST()
+    },
+    .subsections = (const VMStateDescription * const []) {
+        &vmstate_guard_order,
+        NULL
     }
 };
 
@@ -538,6 +614,7 @@ void sf_saved_clear(SFSaved *saved)
     g_free(saved->agent.clients);
     spice_vdagent_saved_clear(&saved->agent.vdagent);
     g_free(saved->vmc.pending);
+    spice_flow_usbredir_saved_clear(&saved->vmc.guard);
     spice_flow_vsc_saved_clear(&saved->card.parser);
     *saved = (SFSaved) { .data_max = data_max };
 }

@@ -23,7 +23,9 @@
 #include "qobject/qlist.h"
 #include "qom/object_interfaces.h"
 #include "compat.h"
+#include "descriptions.h"
 #include "device.h"
+#include "events.h"
 #include "trace.h"
 
 /*
@@ -108,8 +110,8 @@ uint32_t sf_server_admit(SFServer *server)
         if (server->max_clients > 1) {
             return SPICE_LINK_ERR_PERMISSION_DENIED;
         }
-        sf_client_remove(QTAILQ_FIRST(&server->clients),
-                         "a new client takes its place");
+        sf_client_remove(QTAILQ_FIRST(&server->clients), SF_REASON_REPLACED,
+                         NULL);
     }
     return SPICE_LINK_ERR_OK;
 }
@@ -307,6 +309,8 @@ static void server_complete(UserCreatable *uc, Error **errp)
         !server_check_password(server, errp)) {
         return;
     }
+    server->events = sf_events_new(object_get_canonical_path_component(
+                                       OBJECT(uc)));
     server->key = sf_ticket_key_new(errp);
     if (server->key) {
         server_listen(server, errp);
@@ -349,8 +353,9 @@ static void server_finalize(Object *obj)
     }
     while (!QTAILQ_EMPTY(&server->clients)) {
         sf_client_remove(QTAILQ_FIRST(&server->clients),
-                         "the server is deleted");
+                         SF_REASON_SERVER_DELETED, NULL);
     }
+    sf_events_free(server->events);
     if (server->tls_creds) {
         object_unref(OBJECT(server->tls_creds));
     }
@@ -372,26 +377,19 @@ typedef struct NumberProp {
     uint64_t min;
     uint64_t max;
     bool is_size;
-    const char *help;
 } NumberProp;
 
-#define NUMBER(prop, field, lo, hi, text)                               \
+#define NUMBER(prop, field, lo, hi)                                     \
     { .name = prop, .offset = offsetof(SFServer, field), .min = lo,     \
-      .max = hi, .is_size = sizeof_field(SFServer, field) == 8, .help = text }
+      .max = hi, .is_size = sizeof_field(SFServer, field) == 8 }
 
 static const NumberProp number_props[] = {
-    NUMBER("max-clients", max_clients, 1, 1024,
-           "clients served at a time; with 1 a new one replaces the old"),
-    NUMBER("agent-window", agent_window, 1, AGENT_WINDOW_MAX,
-           "messages that an agent client may send ahead"),
-    NUMBER("agent-max-clipboard", agent_max_clipboard, 0, UINT32_MAX,
-           "bytes of the largest clipboard message"),
-    NUMBER("link-timeout", link_timeout, 1, INT32_MAX,
-           "ms that a connection has until it is a channel"),
-    NUMBER("stall-timeout", stall_timeout, 1, INT32_MAX,
-           "ms after which a client that keeps others waiting is removed"),
-    NUMBER("max-pending-links", max_pending_links, 1, 65536,
-           "connections that may be on their way to become a channel"),
+    NUMBER("max-clients", max_clients, 1, 1024),
+    NUMBER("agent-window", agent_window, 1, AGENT_WINDOW_MAX),
+    NUMBER("agent-max-clipboard", agent_max_clipboard, 0, UINT32_MAX),
+    NUMBER("link-timeout", link_timeout, 1, INT32_MAX),
+    NUMBER("stall-timeout", stall_timeout, 1, INT32_MAX),
+    NUMBER("max-pending-links", max_pending_links, 1, 65536),
 };
 
 static void server_policy_changed(SFServer *server)
@@ -444,16 +442,12 @@ static void number_set(Object *obj, Visitor *v, const char *name, void *opaque,
 typedef struct TextProp {
     const char *name;
     size_t offset;
-    const char *help;
 } TextProp;
 
 static const TextProp text_props[] = {
-    { "tls-creds", offsetof(SFServer, tls_creds_id),
-      "id of a tls-creds-* object; clients must use TLS" },
-    { "tls-authz", offsetof(SFServer, tls_authz),
-      "id of an authz-* object that decides on client certificates" },
-    { "password-secret", offsetof(SFServer, password_secret),
-      "id of a secret object with the password that clients must give" },
+    { "tls-creds", offsetof(SFServer, tls_creds_id) },
+    { "tls-authz", offsetof(SFServer, tls_authz) },
+    { "password-secret", offsetof(SFServer, password_secret) },
 };
 
 static bool refuse_when_listening(SFServer *server, const char *name,
@@ -574,6 +568,7 @@ static void stats_get(Object *obj, Visitor *v, const char *name, void *opaque,
     qdict_put_int(dict, "pending-links", server->num_links);
     qdict_put_int(dict, "links-accepted", server->links_accepted);
     qdict_put_int(dict, "links-failed", server->links_failed);
+    sf_events_describe(server->events, dict);
     visit_type_any(v, name, &any, errp);
 }
 
@@ -586,12 +581,9 @@ static void server_class_init(ObjectClass *klass, SFClassData *data)
 
     object_class_property_add(klass, "addr", "SocketAddress", addr_get,
                               addr_set, NULL, NULL);
-    object_class_property_set_description(klass, "addr", "where to listen");
     for (size_t i = 0; i < ARRAY_SIZE(text_props); i++) {
         object_class_property_add(klass, text_props[i].name, "str", text_get,
                                   text_set, NULL, (void *)&text_props[i]);
-        object_class_property_set_description(klass, text_props[i].name,
-                                              text_props[i].help);
     }
     for (size_t i = 0; i < ARRAY_SIZE(number_props); i++) {
         const NumberProp *prop = &number_props[i];
@@ -599,22 +591,22 @@ static void server_class_init(ObjectClass *klass, SFClassData *data)
         object_class_property_add(klass, prop->name,
                                   prop->is_size ? "size" : "uint32",
                                   number_get, number_set, NULL, (void *)prop);
-        object_class_property_set_description(klass, prop->name, prop->help);
     }
     object_class_property_add_enum(klass, "agent-clipboard",
                                    "SpiceflowClipboard",
                                    &SpiceflowClipboard_lookup, clipboard_get,
                                    clipboard_set);
-    object_class_property_set_description(klass, "agent-clipboard",
-                                          "which way the clipboard may travel");
     object_class_property_add_bool(klass, "agent-file-transfer",
                                    file_transfer_get, file_transfer_set);
-    object_class_property_set_description(klass, "agent-file-transfer",
-                                          "whether files may be sent");
     object_class_property_add(klass, "stats", "any", stats_get, NULL, NULL,
                               NULL);
     object_class_property_set_description(klass, "stats",
                                           "clients, devices and counters");
+    for (size_t i = 0; i < ARRAY_SIZE(sf_server_descriptions); i++) {
+        object_class_property_set_description(klass,
+                                              sf_server_descriptions[i].name,
+                                              sf_server_descriptions[i].text);
+    }
 }
 
 static const TypeInfo server_info = {

@@ -18,6 +18,7 @@ OBJECT_DECLARE_SIMPLE_TYPE(SFServer, SPICEFLOW_SERVER)
 
 typedef struct SFDevice SFDevice;
 typedef struct SFEndpoint SFEndpoint;
+typedef struct SFEvents SFEvents;
 typedef struct SFLink SFLink;
 
 /**
@@ -86,6 +87,7 @@ typedef struct SFAgentOps {
  * @devices: the chardevs
  * @agent: the agent's device, or NULL
  * @cards: what the smart-card devices share, or NULL
+ * @events: what is told of it; NULL until complete
  * @links: connections in their link phase, oldest first
  */
 struct SFServer {
@@ -98,6 +100,7 @@ struct SFServer {
     char *tls_authz;
     char *password_secret;
     SFTicketKey *key;
+    SFEvents *events;
 
     uint32_t max_clients;
     uint32_t agent_window;

@@ -24,6 +24,7 @@
 #include "qapi/error.h"
 #include "chardev/spiceflow/vsc.h"
 #include "device.h"
+#include "events.h"
 #include "migrate.h"
 #include "trace.h"
 
@@ -140,6 +141,7 @@ static void reader_attach(SFReader *reader, SFCardClient *card)
                                                 reader);
     trace_spiceflow_card_attach(reader->device->label, reader->id,
                                 card->client->id);
+    sf_event_device_claimed(reader->device, card->client);
 }
 
 /*
@@ -182,7 +184,7 @@ static void reader_leave(SFReader *reader)
     }
 }
 
-static void reader_detach(SFReader *reader)
+static void reader_detach(SFReader *reader, SFReason reason, const char *why)
 {
     SFCardClient *card = g_steal_pointer(&reader->owner);
     SFCardSent *sent;
@@ -200,9 +202,11 @@ static void reader_detach(SFReader *reader)
     reader_leave(reader);
     trace_spiceflow_card_detach(reader->device->label, reader->id,
                                 card->client->id);
+    sf_event_device_released(reader->device, card->client, reason, why);
 }
 
-static void card_disconnect(SFCardClient *card)
+static void card_disconnect(SFCardClient *card, SFReason reason,
+                            const char *why)
 {
     SFChannel *channel = g_steal_pointer(&card->channel);
     SFCards *cards = card->cards;
@@ -211,9 +215,13 @@ static void card_disconnect(SFCardClient *card)
     if (!channel) {
         return;
     }
+    if (sf_channel_closed(channel)) {
+        reason = sf_channel_reason(channel);
+        why = sf_channel_why(channel);
+    }
     for (unsigned i = 0; i < MAX_READERS; i++) {
         if (cards->reader[i] && cards->reader[i]->owner == card) {
-            reader_detach(cards->reader[i]);
+            reader_detach(cards->reader[i], reason, why);
         }
     }
     while (!QSIMPLEQ_EMPTY(&card->sent)) {
@@ -223,7 +231,8 @@ static void card_disconnect(SFCardClient *card)
         g_free(sent);
     }
     QTAILQ_REMOVE(&cards->clients, card, next);
-    sf_channel_close(channel, "the device lets it go");
+    sf_channel_close(channel, reason, why);
+    sf_event_channel_closed(card->client, channel);
     sf_channel_unref(channel);
     g_free(card);
 }
@@ -289,7 +298,8 @@ static void card_reader_message(SFCardClient *card,
             card_refuse(card, message->reader_id, SPICE_FLOW_VSC_GENERAL_ERROR,
                         message->type, "the client has no such reader");
         } else if (message->reader_id >= MAX_READERS) {
-            sf_channel_fail(card->channel, "no such reader");
+            sf_channel_fail(card->channel, SF_REASON_PROTOCOL_ERROR,
+                            "no such reader");
         }
         return;
     }
@@ -314,7 +324,8 @@ static void card_vsc_message(SFCardClient *card,
         break;
     case SPICE_FLOW_VSC_ERROR:
         if (!spice_flow_vsc_get_error(message, &code)) {
-            sf_channel_fail(card->channel, "an error without a code");
+            sf_channel_fail(card->channel, SF_REASON_PROTOCOL_ERROR,
+                            "an error without a code");
             break;
         }
         /* fall through */
@@ -362,7 +373,8 @@ static void card_message(void *opaque, uint16_t type, uint8_t *data,
                     message.type, "the message is larger than 64 KiB");
         break;
     case SPICE_FLOW_VSC_MORE:
-        sf_channel_fail(card->channel, "a message shorter than it says");
+        sf_channel_fail(card->channel, SF_REASON_PROTOCOL_ERROR,
+                        "a message shorter than it says");
         break;
     }
 }
@@ -404,7 +416,11 @@ static size_t card_room(void *opaque)
 
 static void card_closed(void *opaque)
 {
-    card_disconnect(opaque);
+    SFCardClient *card = opaque;
+
+    if (card->channel) {
+        card_disconnect(card, sf_channel_reason(card->channel), NULL);
+    }
 }
 
 static const SFChannelOps card_channel_ops = {
@@ -445,7 +461,7 @@ static void card_flow_remove(void *opaque, SpiceFlowReason reason)
 {
     SFReader *reader = opaque;
 
-    sf_channel_fail(reader->owner->channel, spice_flow_reason_name(reason));
+    sf_channel_fail(reader->owner->channel, sf_reason_of_flow(reason), NULL);
 }
 
 /* Returns whether the answer is for the owner. */
@@ -480,7 +496,7 @@ static void reader_message(SFReader *reader,
     spice_flow_send_to(reader->flow_client, out, size);
     if (message->type == SPICE_FLOW_VSC_ERROR && reader->removing &&
         reader->commands == 0) {
-        reader_detach(reader);
+        reader_detach(reader, SF_REASON_LEFT, "the reader was removed");
     }
 }
 
@@ -558,7 +574,7 @@ static void cards_client_gone(SFEndpoint *endpoint, SFClient *client)
     SFCardClient *card = cards_find(endpoint_cards(endpoint), client);
 
     if (card) {
-        card_disconnect(card);
+        card_disconnect(card, client->reason, client->why);
     }
 }
 
@@ -587,7 +603,8 @@ static SFCards *cards_new(SFServer *server, Error **errp)
 static void cards_free(SFCards *cards)
 {
     while (!QTAILQ_EMPTY(&cards->clients)) {
-        card_disconnect(QTAILQ_FIRST(&cards->clients));
+        card_disconnect(QTAILQ_FIRST(&cards->clients),
+                        SF_REASON_DEVICE_DELETED, NULL);
     }
     sf_server_remove_endpoint(cards->server, &cards->endpoint);
     g_free(cards);
@@ -658,7 +675,7 @@ static void card_cleanup(SFDevice *device)
     }
     cards = reader->cards;
     reader->added = false;
-    reader_detach(reader);
+    reader_detach(reader, SF_REASON_DEVICE_DELETED, NULL);
     if (cards) {
         cards->reader[reader->id] = NULL;
         if (--cards->num_readers == 0) {
@@ -701,7 +718,8 @@ static void card_rewind(SFDevice *device)
     if (reader->owner) {
         SFClient *client = reader->owner->client;
 
-        sf_channel_close(reader->owner->channel, "the guest was replaced");
+        sf_channel_close(reader->owner->channel, SF_REASON_GUEST_REPLACED,
+                         NULL);
         sf_main_channel_add(client, (SpiceFlowChannelId) {
             reader->cards->endpoint.type, reader->cards->endpoint.id
         });

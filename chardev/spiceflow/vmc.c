@@ -38,6 +38,7 @@
 #include "chardev/spiceflow/usbredir.h"
 #include "compress.h"
 #include "device.h"
+#include "events.h"
 #include "migrate.h"
 #include "system/runstate.h"
 #include "trace.h"
@@ -98,17 +99,20 @@ static void vmc_detach(SFVmc *vmc)
     g_byte_array_set_size(vmc->pending, 0);
 }
 
-static void vmc_disconnect(SFVmc *vmc)
+static void vmc_disconnect(SFVmc *vmc, SFReason reason, const char *why)
 {
     SFChannel *channel = g_steal_pointer(&vmc->channel);
+    SFClient *owner = g_steal_pointer(&vmc->owner);
 
-    vmc->owner = NULL;
     if (!channel) {
         return;
     }
     vmc_detach(vmc);
     vmc->stale = 0;
-    sf_channel_close(channel, "the device lets it go");
+    sf_channel_close(channel, reason, why);
+    sf_event_device_released(vmc->device, owner, sf_channel_reason(channel),
+                             sf_channel_why(channel));
+    sf_event_channel_closed(owner, channel);
     sf_channel_unref(channel);
     trace_spiceflow_vmc_disconnect(vmc->device->label);
     sf_frontend_set_open(&vmc->device->frontend, false);
@@ -124,7 +128,7 @@ static void vmc_disconnect(SFVmc *vmc)
 static void vmc_refuse(SFVmc *vmc, const char *why)
 {
     sf_client_notify(vmc->owner, SPICE_NOTIFY_SEVERITY_ERROR, why);
-    sf_channel_fail(vmc->channel, why);
+    sf_channel_fail(vmc->channel, SF_REASON_PROTOCOL_ERROR, why);
 }
 
 /*
@@ -305,7 +309,11 @@ static void vmc_channel_sent(void *opaque)
 
 static void vmc_channel_closed(void *opaque)
 {
-    vmc_disconnect(opaque);
+    SFVmc *vmc = opaque;
+
+    if (vmc->channel) {
+        vmc_disconnect(vmc, sf_channel_reason(vmc->channel), NULL);
+    }
 }
 
 static const SFChannelOps vmc_channel_ops = {
@@ -360,7 +368,7 @@ static void vmc_flow_remove(void *opaque, SpiceFlowReason reason)
 {
     SFVmc *vmc = opaque;
 
-    sf_channel_fail(vmc->channel, spice_flow_reason_name(reason));
+    sf_channel_fail(vmc->channel, sf_reason_of_flow(reason), NULL);
 }
 
 /*
@@ -462,6 +470,7 @@ static void vmc_open(SFEndpoint *endpoint, SFClient *client,
     }
     vmc_attach(vmc);
     trace_spiceflow_vmc_connect(device->label, client->id);
+    sf_event_device_claimed(device, client);
     sf_frontend_set_open(&device->frontend, true);
     sf_frontend_wake(&device->frontend);
     sf_channel_set_ops(channel, &vmc_channel_ops, vmc);
@@ -472,7 +481,7 @@ static void vmc_client_gone(SFEndpoint *endpoint, SFClient *client)
     SFVmc *vmc = endpoint_vmc(endpoint);
 
     if (vmc->owner == client) {
-        vmc_disconnect(vmc);
+        vmc_disconnect(vmc, client->reason, client->why);
     }
 }
 
@@ -507,7 +516,7 @@ static void vmc_rewind(SFDevice *device)
         if (vmc->channel) {
             SFClient *owner = vmc->owner;
 
-            sf_channel_close(vmc->channel, "the guest was replaced");
+            sf_channel_close(vmc->channel, SF_REASON_GUEST_REPLACED, NULL);
             sf_main_channel_add(owner, (SpiceFlowChannelId) {
                 device->endpoint.type, device->endpoint.id
             });
@@ -585,7 +594,7 @@ static void vmc_cleanup(SFDevice *device)
     SFVmc *vmc = device->priv;
 
     spice_flow_usbredir_free(g_steal_pointer(&vmc->guard));
-    vmc_disconnect(vmc);
+    vmc_disconnect(vmc, SF_REASON_DEVICE_DELETED, NULL);
     qemu_bh_delete(vmc->retry_bh);
     g_byte_array_unref(vmc->pending);
     g_free(vmc);

@@ -522,6 +522,7 @@ VALGRIND = ("valgrind", "--quiet", "--error-exitcode=99", "--leak-check=full",
 STEPS = [
     Step("style", "checkpatch", checkpatch),
     Step("style", "documents", script, "scripts/docs-check"),
+    Step("style", "pages", script, "scripts/docs", "--check"),
     Step("unit", "core with gcc", meson, "gcc", "gcc"),
     Step("unit", "core with clang", meson, "clang", "clang"),
     Step("unit", "core, sanitizers", meson, "sanitize", "clang", SANITIZE,
@@ -531,11 +532,13 @@ STEPS = [
     Step("unit", "faults put into it", script, "scripts/mutants"),
     Step("fuzz", "fuzzers", fuzz),
     Step("build", "graft", script, "tests/scripts/test_graft.py", "-v"),
+    Step("build", "documentation", script, "tests/scripts/test_docs.py", "-v"),
     Step("build", "setup", script, "tests/scripts/test_setup.py", "-v"),
     Step("build", "other builds", script, "tests/scripts/builds"),
     Step("qemu", "unit tests in QEMU", qemu, "unit"),
     Step("qemu", "qtests", qemu, "qtest"),
-    Step("functional", "functional tests", script, "tests/functional/run"),
+    Step("functional", "functional tests", script, "tests/functional/run",
+         "-j", "2"),
     Step("model", "formal model", script, "scripts/model", "--quick"),
 ]
 

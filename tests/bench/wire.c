@@ -57,6 +57,7 @@ enum {
     AUTH_SPICE = 1,
 
     CHANNEL_MAIN = 1,
+    CHANNEL_USBREDIR = 9,
     CHANNEL_PORT = 10,
 
     MINI_HEADER = 6,
@@ -584,7 +585,7 @@ static bool wire_fill(Wire *w)
 static bool wire_is_payload(const Wire *w)
 {
     return w->agent ? w->type == MSG_MAIN_AGENT_DATA
-                    : w->channel_type == CHANNEL_PORT &&
+                    : w->channel_type != CHANNEL_MAIN &&
                       w->type == MSG_PORT_DATA;
 }
 
@@ -712,6 +713,11 @@ static Wire *wire_open_main(const WireAddress *where)
     return m;
 }
 
+static uint8_t channel_type(const WireAddress *where)
+{
+    return where->usb ? CHANNEL_USBREDIR : CHANNEL_PORT;
+}
+
 WireSession *wire_session_open(const WireAddress *where)
 {
     WireSession *s = xmalloc(sizeof(*s));
@@ -727,7 +733,7 @@ WireSession *wire_session_open(const WireAddress *where)
     for (i = 0; i < n && 4 + 2 * i + 2 <= m->control_len; i++) {
         const uint8_t *entry = m->control + 4 + 2 * i;
 
-        if (entry[0] == CHANNEL_PORT && s->ports_n < WIRE_PORTS_MAX) {
+        if (entry[0] == channel_type(where) && s->ports_n < WIRE_PORTS_MAX) {
             s->ports[s->ports_n++] = entry[1];
         }
     }
@@ -762,15 +768,17 @@ Wire *wire_session_port(WireSession *s, unsigned number)
         continue;
     }
     if (i == s->ports_n) {
-        die("the server lists %u port channels, and none is number %u",
-            s->ports_n, number);
+        die("the server lists %u channels of type %u, and none is number %u",
+            s->ports_n, channel_type(&s->where), number);
     }
-    w = wire_link(&s->where, s->connection_id, CHANNEL_PORT, number);
-    do {
+    w = wire_link(&s->where, s->connection_id, channel_type(&s->where),
+                  number);
+    w->port_open = s->where.usb;        /* which has no word for that */
+    while (!s->where.usb && w->type != MSG_PORT_INIT) {
         if (wire_step(w) == STEP_END) {
             die("the server closed the port channel at once");
         }
-    } while (w->type != MSG_PORT_INIT);
+    }
     return w;
 }
 

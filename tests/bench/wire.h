@@ -4,8 +4,8 @@
  *
  * A Wire carries one stream of bytes in each direction.  On a bare socket
  * these are the socket's own; with SPICE they are the DATA messages of a port
- * channel, and opening the wire makes a complete client: main channel, ticket,
- * list of channels, port channel.  Everything blocks, and a failure ends the
+ * or usbredir channel, and opening the wire makes a complete client: main
+ * channel, ticket, list of channels, that channel.  Everything blocks, and a failure ends the
  * program with a message, as it would end the measurement anyway.
  */
 
@@ -19,7 +19,7 @@
 typedef struct Wire Wire;
 typedef struct WireSession WireSession;
 
-/* Port channels of a session that are looked at */
+/* Channels of a session that are looked at */
 #define WIRE_PORTS_MAX 256
 
 /**
@@ -28,13 +28,15 @@ typedef struct WireSession WireSession;
  * @spice: speak SPICE
  * @tls: encrypt it
  * @password: for SPICE, "" if none is needed
- * @channel: for SPICE, which port channel of the list to take, from 0
+ * @usb: for SPICE, take a usbredir channel, not a port channel
+ * @channel: for SPICE, the number of that channel
  */
 typedef struct WireAddress {
     const char *address;
     bool spice;
     bool tls;
     const char *password;
+    bool usb;
     unsigned channel;
 } WireAddress;
 
@@ -67,7 +69,7 @@ void wire_session_serve(WireSession *s);
 /**
  * wire_session_port:
  * @s: a client
- * @number: which port channel
+ * @number: which port or usbredir channel
  *
  * Returns: the connected wire, to be closed before the client.
  */

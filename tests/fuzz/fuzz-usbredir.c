@@ -58,6 +58,7 @@ static SpiceFlowUsbredir *reload(SpiceFlowUsbredir *guard)
 
     spice_flow_usbredir_save(guard, &saved);
     g_assert_true(spice_flow_usbredir_restore(next, &saved, &error));
+    spice_flow_usbredir_saved_clear(&saved);
     spice_flow_usbredir_free(guard);
     return next;
 }
@@ -96,6 +97,7 @@ static size_t run(const Input *input, uint32_t cut, bool *refused,
     *refused = result != SPICE_FLOW_USBREDIR_PASS;
     spice_flow_usbredir_save(guard, &saved);
     *left = saved.stream[input->direction].left;
+    spice_flow_usbredir_saved_clear(&saved);
     spice_flow_usbredir_free(guard);
     return out->len;
 }
@@ -116,16 +118,45 @@ static void compare(const Input *input, size_t passed)
     receiver_free(receiver);
 }
 
+/* Fields of an order out of the last bytes of the stream */
+static void restore_order(const Input *input,
+                          SpiceFlowUsbredirSavedOrder *order)
+{
+    const uint8_t *at = input->stream + input->size;
+    size_t left = input->size;
+    SpiceFlowUsbredirRequest *requests;
+    unsigned n;
+
+    if (left < 4) {
+        return;
+    }
+    order->behind = at[-1] & 1;
+    order->device.has_interfaces = at[-1] & 2;
+    order->device.has_endpoints = at[-1] & 4;
+    order->device.num_interfaces = at[-2] & 63;
+    order->receiving = at[-3] * 0x01010101u;
+    n = MIN(at[-4], (left - 4) / 2);
+    requests = g_new0(SpiceFlowUsbredirRequest, n);
+    for (unsigned i = 0; i < n; i++) {
+        requests[i].endpoint = at[-5 - 2 * (int)i] & 63;
+        requests[i].id = at[-6 - 2 * (int)i];
+    }
+    order->num_requests = n;
+    order->requests = requests;
+}
+
 /* The stream as a saved state: refused, or taken as it is. */
 static void restore_anything(const Input *input)
 {
     SpiceFlowUsbredirSaved saved, again;
     g_autoptr(SpiceFlowUsbredir) guard = spice_flow_usbredir_new();
+    size_t order = G_STRUCT_OFFSET(SpiceFlowUsbredirSaved, order);
     SpiceFlowUsbredirSpans spans;
     char *error = NULL;
 
     memset(&saved, 0, sizeof(saved));
-    memcpy(&saved, input->stream, MIN(sizeof(saved), input->size));
+    memcpy(&saved, input->stream, MIN(order, input->size));
+    restore_order(input, &saved.order);
     if (spice_flow_usbredir_restore(guard, &saved, &error)) {
         spice_flow_usbredir_save(guard, &again);
         for (int i = 0; i < 2; i++) {
@@ -135,8 +166,10 @@ static void restore_anything(const Input *input)
             spice_flow_usbredir_check(guard, i, input->stream, input->size,
                                       &spans);
         }
+        spice_flow_usbredir_saved_clear(&again);
     }
     g_free(error);
+    spice_flow_usbredir_saved_clear(&saved);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -60,3 +60,8 @@ def guest_images(variant="base"):
 def client_program():
     """The client on libspice-client-glib, built if it is not there."""
     return builder(TESTS / "client" / "build")[0]
+
+
+def usb_program():
+    """The USB device of tests/bench, built if it is not there."""
+    return builder(TESTS / "client" / "build")[1]

@@ -14,6 +14,7 @@ from .guest import Guest
 from .qemu import Qemu
 from .sfclient import SfClient
 from .skip import Skip
+from .usbdevice import UsbDevice
 
 PORT = "org.example.demo.0"
 BACKENDS = ("spiceflow", "spicevmc")
@@ -161,6 +162,14 @@ class Rig:
         self._clients.callback(client.close)
         self.clients.append(client)
         return client
+
+    def usb_device(self, *options, address=None, **more):
+        """Plug in the USB device on libusbredirparser, as a client of its
+        own."""
+        device = UsbDevice(address or "unix:" + self.socket, *options,
+                           folder=self.folder, name=self._name("usb"), **more)
+        self._clients.callback(device.close)
+        return device
 
     def raw(self, address=None, **options):
         """A scripted session: its main channel, linked."""

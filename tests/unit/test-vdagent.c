@@ -23,6 +23,11 @@
  *   A< BYTES           the next AGENT_DATA for A
  *   EVENT N            N messages had this event (spice_vdagent_event_name())
  *   owner N WHO        selection N belongs to A to D, guest or none
+ *   file|clip WAY OUTCOME WHO [N]
+ *                      the next transfer reported: to-guest or to-client,
+ *                      passed, refused-policy, refused-size, refused-number or
+ *                      cancelled, of A to D or all, with N bytes
+ *   unreported         no more was
  *
  * Everything that came has to be said, in order.  BYTES are
  *
@@ -67,6 +72,8 @@ typedef struct Run {
     GQueue to_client[CLIENTS];
     bool in_message;            /* the pieces that were handed out */
     unsigned events[SPICE_VDAGENT_EV__MAX];
+    GQueue transfers;           /* as text */
+    bool muted;
     uint32_t queued[CLIENTS];
     uint32_t judged_type, judged_size;
     GByteArray *corpus;
@@ -224,6 +231,34 @@ static void on_event(void *opaque, SpiceVdagentEvent event, uint32_t client,
     run->judged_size = size;
 }
 
+static void on_transfer(void *opaque, const SpiceVdagentTransfer *transfer)
+{
+    static const char *const outcome[SPICE_VDAGENT_OUTCOME__MAX] = {
+        "passed", "refused-policy", "refused-size", "refused-number",
+        "cancelled",
+    };
+    Run *run = opaque;
+    GString *text = g_string_new(transfer->file ? "file" : "clip");
+
+    g_string_append_printf(text, " to-%s %s ",
+                           transfer->to_guest ? "guest" : "client",
+                           outcome[transfer->outcome]);
+    if (transfer->client) {
+        g_string_append_c(text, 'A' + transfer->client - 1);
+    } else {
+        g_string_append(text, "all");
+    }
+    if (transfer->has_bytes) {
+        g_string_append_printf(text, " %" G_GUINT64_FORMAT,
+                               transfer->bytes);
+    }
+    if (run->muted) {
+        g_string_free(text, TRUE);
+    } else {
+        g_queue_push_tail(&run->transfers, g_string_free(text, FALSE));
+    }
+}
+
 static uint32_t on_queued(void *opaque, uint32_t client)
 {
     Run *run = opaque;
@@ -231,7 +266,11 @@ static uint32_t on_queued(void *opaque, uint32_t client)
     return run->queued[client - 1];
 }
 
-static const SpiceVdagentOps ops = { .event = on_event, .queued = on_queued };
+static const SpiceVdagentOps ops = {
+    .event = on_event,
+    .transfer = on_transfer,
+    .queued = on_queued,
+};
 
 static SpiceVdagentClient *client_at(const Run *run, unsigned i)
 {
@@ -269,7 +308,9 @@ static void save_and_restore(Run *run)
         expect(run, false, error);
     }
     spice_vdagent_saved_clear(&saved);
+    run->muted = true;
     spice_vdagent_free(run->agent);
+    run->muted = false;
     run->agent = agent;
 }
 
@@ -521,6 +562,23 @@ static void expect_owner(const Run *run, char **words)
     expect(run, info.clipboard_owner[number(words[1])] == owner, "owner");
 }
 
+/* Returns whether the line is about transfers. */
+static bool expect_transfer(Run *run)
+{
+    g_autofree char *got = NULL;
+    bool none = g_str_equal(run->line, "unreported");
+
+    if (!none && !g_str_has_prefix(run->line, "file ") &&
+        !g_str_has_prefix(run->line, "clip ")) {
+        return false;
+    }
+    got = g_queue_pop_head(&run->transfers);
+    if (none || !got || !g_str_equal(got, run->line)) {
+        expect(run, none && !got, got ? got : "no transfer was reported");
+    }
+    return true;
+}
+
 static void nothing_left(Run *run)
 {
     expect(run, !run->to_guest.length, "the guest got more before");
@@ -547,10 +605,11 @@ static bool run_line(Run *run, char **words)
         expect_owner(run, words);
         return false;
     }
-    if (expect_event(run, words)) {
+    if (expect_event(run, words) || expect_transfer(run)) {
         return false;
     }
     nothing_left(run);
+    g_queue_clear_full(&run->transfers, g_free);
     memset(run->events, 0, sizeof(run->events));
     if (g_str_has_prefix(words[0], "guest")) {
         from_guest(run, words + 1, words[0][5] == '!');
@@ -606,6 +665,7 @@ static void run_script(const VdagentScript *script, Mode mode,
     run.line = "the end";
     nothing_left(&run);
     spice_vdagent_free(run.agent);
+    g_queue_clear_full(&run.transfers, g_free);
 }
 
 static void test_script(const void *data)

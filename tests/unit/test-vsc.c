@@ -21,6 +21,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bytes.h"
+
 typedef struct Script {
     const char *name;
     SpiceFlowVscOrder order;
@@ -205,31 +207,6 @@ static const Script scripts[] = {
         "! ATR 2 2147483648",
         "~" } },
 };
-
-static GByteArray *bytes_of(const char *hex)
-{
-    GByteArray *bytes = g_byte_array_new();
-    int nibble = -1;
-
-    for (; *hex; hex++) {
-        int digit = g_ascii_xdigit_value(*hex);
-        uint8_t byte;
-
-        if (*hex == ' ') {
-            continue;
-        }
-        g_assert_cmpint(digit, >=, 0);
-        if (nibble < 0) {
-            nibble = digit;
-            continue;
-        }
-        byte = nibble << 4 | digit;
-        g_byte_array_append(bytes, &byte, 1);
-        nibble = -1;
-    }
-    g_assert_cmpint(nibble, ==, -1);
-    return bytes;
-}
 
 static void append_hex(GString *out, const uint8_t *data, size_t len)
 {
@@ -755,18 +732,12 @@ static void write_corpus(const char *folder)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(scripts); i++) {
         g_autoptr(GByteArray) all = g_byte_array_new();
-        g_autofree char *name = g_strdup(scripts[i].name + strlen("/vsc/"));
-        g_autofree char *path = NULL;
         uint8_t order = scripts[i].order;
 
         g_byte_array_append(all, &order, 1);
         g_byte_array_append(all, (const uint8_t *)"\7", 1);
         play(&scripts[i], all);
-        path = g_build_filename(folder, g_strdelimit(name, "/", '-'), NULL);
-        if (!g_file_set_contents(path, (const char *)all->data, all->len,
-                                 NULL)) {
-            g_error("cannot write %s", path);
-        }
+        corpus_write(folder, scripts[i].name + strlen("/vsc/"), all);
     }
 }
 

@@ -17,6 +17,8 @@
 
 #include <string.h>
 
+#include "bytes.h"
+
 /* Bytes of "52 45 00*4 ..." */
 static GByteArray *from_hex(const char *text)
 {
@@ -472,18 +474,6 @@ static void test_numbers(void)
 }
 
 /* Whole connections as files of the fuzzer's corpus. */
-static void write_input(const char *folder, const char *name,
-                        GByteArray *bytes)
-{
-    g_autofree char *path = g_build_filename(folder, name, NULL);
-    g_autoptr(GError) err = NULL;
-
-    if (!g_file_set_contents(path, (const char *)bytes->data, bytes->len,
-                             &err)) {
-        g_error("%s", err->message);
-    }
-}
-
 static void write_corpus(const char *folder)
 {
     static const char good_header[] = "52454451 02000000 02000000";
@@ -500,7 +490,7 @@ static void write_corpus(const char *folder)
         g_autofree char *name = g_strdup_printf("header-%s",
                                                 header_cases[i].name);
 
-        write_input(folder, name, bytes);
+        corpus_write(folder, name, bytes);
     }
     for (size_t i = 0; i < G_N_ELEMENTS(mess_cases); i++) {
         g_autoptr(GByteArray) bytes = from_hex(good_header);
@@ -514,7 +504,7 @@ static void write_corpus(const char *folder)
         spice_flow_wire_u32(bytes, mess->len);
         g_byte_array_append(bytes, mess->data, mess->len);
         g_byte_array_append(bytes, after->data, after->len);
-        write_input(folder, name, bytes);
+        corpus_write(folder, name, bytes);
     }
 }
 

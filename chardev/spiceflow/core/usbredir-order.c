@@ -21,8 +21,9 @@
  * that were not seen yet.  While that is so ("behind"), what depends on it has
  * to wait.
  *
- * Not saved: a guard that was restored knows no open requests, so the answers
- * to those that were open then all pass.
+ * All of this is saved, but earlier versions did not: a guard that was restored
+ * from a state of theirs knows no open requests, so the answers to those that
+ * were open then all pass.
  */
 #include "usbredir-order.h"
 
@@ -37,21 +38,20 @@
 /* The type of an endpoint that there is not */
 #define EP_NONE             0xff
 
-typedef struct Request {
-    uint64_t id;
-    uint32_t stream;
-    uint8_t place;
-} Request;
+typedef SpiceFlowUsbredirRequest Request;
+
+#define INTERFACES          SPICE_FLOW_USBREDIR_INTERFACES
+#define EPS                 SPICE_FLOW_USBREDIR_ENDPOINTS
 
 /* usb-redir looks at these bits alone. */
-static uint8_t ep_place(uint8_t ep)
+static uint8_t ep_index(uint8_t ep)
 {
     return (ep & EP_IN) >> 3 | (ep & 0x0f);
 }
 
-static uint8_t place_ep(unsigned place)
+static uint8_t index_ep(unsigned i)
 {
-    return (place & 0x10) << 3 | (place & 0x0f);
+    return (i & 0x10) << 3 | (i & 0x0f);
 }
 
 static uint32_t get_u32(const uint8_t *in)
@@ -59,9 +59,9 @@ static uint32_t get_u32(const uint8_t *in)
     return in[0] | in[1] << 8 | in[2] << 16 | (uint32_t)in[3] << 24;
 }
 
-static uint16_t ep_max_packet(const uint8_t *header, unsigned place, bool sizes)
+static uint16_t ep_max_packet(const uint8_t *header, unsigned i, bool sizes)
 {
-    const uint8_t *in = header + EP_MAX_PACKET + 2 * place;
+    const uint8_t *in = header + EP_MAX_PACKET + 2 * i;
 
     return sizes ? in[0] | in[1] << 8 : 0;
 }
@@ -92,17 +92,22 @@ void order_reset(Order *order)
     order->behind = behind;
 }
 
-bool order_request(Order *order, uint8_t ep, uint32_t stream, uint64_t id)
+static void request_append(Order *order, const Request *request)
 {
-    Request request = { .id = id, .stream = stream, .place = ep_place(ep) };
-
-    if (num_requests(order) == ORDER_MAX) {
-        return false;
-    }
     if (!order->requests) {
         order->requests = g_array_new(FALSE, FALSE, sizeof(Request));
     }
-    g_array_append_val(order->requests, request);
+    g_array_append_vals(order->requests, request, 1);
+}
+
+bool order_request(Order *order, uint8_t ep, uint32_t stream, uint64_t id)
+{
+    Request request = { .id = id, .stream = stream, .endpoint = ep_index(ep) };
+
+    if (num_requests(order) == SPICE_FLOW_USBREDIR_REQUESTS) {
+        return false;
+    }
+    request_append(order, &request);
     return true;
 }
 
@@ -118,20 +123,20 @@ void order_cancel(Order *order, uint64_t id)
 
 void order_receiving(Order *order, uint8_t ep, bool on)
 {
-    uint32_t bit = 1u << ep_place(ep);
+    uint32_t bit = 1u << ep_index(ep);
 
     order->receiving = on ? order->receiving | bit : order->receiving & ~bit;
 }
 
 OrderVerdict order_may_answer(const Order *order, uint8_t ep, uint64_t id)
 {
-    uint8_t place = ep_place(ep);
+    uint8_t index = ep_index(ep);
     bool first = true;
 
     for (unsigned i = 0; i < num_requests(order); i++) {
         const Request *request = request_at(order, i);
 
-        if (request->place != place) {
+        if (request->endpoint != index) {
             continue;
         }
         if (request->id == id) {
@@ -147,7 +152,7 @@ void order_answer(Order *order, uint8_t ep, uint64_t id)
     for (unsigned i = 0; i < num_requests(order); i++) {
         const Request *request = request_at(order, i);
 
-        if (request->place == ep_place(ep) && request->id == id) {
+        if (request->endpoint == ep_index(ep) && request->id == id) {
             g_array_remove_index(order->requests, i);
             return;
         }
@@ -155,20 +160,20 @@ void order_answer(Order *order, uint8_t ep, uint64_t id)
 }
 
 /* The endpoints that something is open on. */
-static uint32_t busy_places(const Order *order)
+static uint32_t busy_eps(const Order *order)
 {
     uint32_t busy = order->receiving;
 
     for (unsigned i = 0; i < num_requests(order); i++) {
-        busy |= 1u << request_at(order, i)->place;
+        busy |= 1u << request_at(order, i)->endpoint;
     }
     return busy;
 }
 
 static bool interface_busy(const Order *order, uint32_t busy, uint8_t interface)
 {
-    for (unsigned i = 0; i < ORDER_EPS; i++) {
-        if (busy & 1u << i && order->interface[i] == interface) {
+    for (unsigned i = 0; i < EPS; i++) {
+        if (busy & 1u << i && order->device.interface[i] == interface) {
             return true;
         }
     }
@@ -190,8 +195,7 @@ static const uint8_t *interface_find(const uint8_t *arrays, uint32_t num,
 static bool interface_same(const uint8_t *a, const uint8_t *b)
 {
     for (unsigned i = 0; i < INTERFACE_ARRAYS; i++) {
-        if (!a != !b || (a && a[i * ORDER_INTERFACES] !=
-                              b[i * ORDER_INTERFACES])) {
+        if (!a != !b || (a && a[i * INTERFACES] != b[i * INTERFACES])) {
             return false;
         }
     }
@@ -201,17 +205,18 @@ static bool interface_same(const uint8_t *a, const uint8_t *b)
 OrderVerdict order_may_set_interfaces(const Order *order,
                                       const uint8_t *header, uint8_t *which)
 {
-    uint32_t busy = busy_places(order);
+    const SpiceFlowUsbredirDevice *device = &order->device;
+    uint32_t busy = busy_eps(order);
 
     if (order->behind) {
         return ORDER_UNSEEN;
     }
-    for (unsigned i = 0; order->has_interfaces && i < ORDER_EPS; i++) {
-        uint8_t interface = order->interface[i];
+    for (unsigned i = 0; device->has_interfaces && i < EPS; i++) {
+        uint8_t interface = device->interface[i];
 
         if (busy & 1u << i &&
-            !interface_same(interface_find(order->interfaces[0],
-                                           order->num_interfaces, interface),
+            !interface_same(interface_find(device->interfaces,
+                                           device->num_interfaces, interface),
                             interface_find(header + 4, get_u32(header),
                                            interface))) {
             *which = interface;
@@ -223,30 +228,33 @@ OrderVerdict order_may_set_interfaces(const Order *order,
 
 void order_set_interfaces(Order *order, const uint8_t *header)
 {
-    order->has_interfaces = true;
-    order->num_interfaces = get_u32(header);
-    memcpy(order->interfaces, header + 4, sizeof(order->interfaces));
+    SpiceFlowUsbredirDevice *device = &order->device;
+
+    device->has_interfaces = true;
+    device->num_interfaces = get_u32(header);
+    memcpy(device->interfaces, header + 4, sizeof(device->interfaces));
 }
 
 OrderVerdict order_may_set_eps(const Order *order, const uint8_t *header,
                                bool sizes, uint8_t *which)
 {
-    uint32_t busy = busy_places(order);
+    const SpiceFlowUsbredirDevice *device = &order->device;
+    uint32_t busy = busy_eps(order);
 
     if (order->behind) {
         return ORDER_UNSEEN;
     }
-    for (unsigned i = 0; busy && order->has_eps && i < ORDER_EPS; i++) {
+    for (unsigned i = 0; busy && device->has_endpoints && i < EPS; i++) {
         uint8_t interface = header[EP_INTERFACE + i];
 
-        if (((order->type[i] != EP_NONE &&
-              interface_busy(order, busy, order->interface[i])) ||
+        if (((device->type[i] != EP_NONE &&
+              interface_busy(order, busy, device->interface[i])) ||
              (header[i] != EP_NONE &&
               interface_busy(order, busy, interface))) &&
-            (order->type[i] != header[i] ||
-             order->interface[i] != interface ||
-             order->max_packet[i] != ep_max_packet(header, i, sizes))) {
-            *which = place_ep(i);
+            (device->type[i] != header[i] ||
+             device->interface[i] != interface ||
+             device->max_packet[i] != ep_max_packet(header, i, sizes))) {
+            *which = index_ep(i);
             return ORDER_BAD;
         }
     }
@@ -255,10 +263,48 @@ OrderVerdict order_may_set_eps(const Order *order, const uint8_t *header,
 
 void order_set_eps(Order *order, const uint8_t *header, bool sizes)
 {
-    order->has_eps = true;
-    for (unsigned i = 0; i < ORDER_EPS; i++) {
-        order->type[i] = header[i];
-        order->interface[i] = header[EP_INTERFACE + i];
-        order->max_packet[i] = ep_max_packet(header, i, sizes);
+    SpiceFlowUsbredirDevice *device = &order->device;
+
+    device->has_endpoints = true;
+    for (unsigned i = 0; i < EPS; i++) {
+        device->type[i] = header[i];
+        device->interface[i] = header[EP_INTERFACE + i];
+        device->max_packet[i] = ep_max_packet(header, i, sizes);
     }
+}
+
+void order_save(const Order *order, SpiceFlowUsbredirSavedOrder *saved)
+{
+    saved->behind = order->behind;
+    saved->receiving = order->receiving;
+    saved->device = order->device;
+    saved->num_requests = num_requests(order);
+    saved->requests = saved->num_requests ?
+                      g_memdup2(order->requests->data,
+                                saved->num_requests * sizeof(Request)) : NULL;
+}
+
+const char *order_restore(Order *order,
+                          const SpiceFlowUsbredirSavedOrder *saved)
+{
+    if (saved->num_requests > SPICE_FLOW_USBREDIR_REQUESTS) {
+        return "num_requests";
+    }
+    for (uint32_t i = 0; i < saved->num_requests; i++) {
+        if (saved->requests[i].endpoint >= EPS) {
+            return "requests.endpoint";
+        }
+    }
+    if (saved->device.num_interfaces >
+        (saved->device.has_interfaces ? INTERFACES : 0)) {
+        return "device.num_interfaces";
+    }
+    order_free(order);
+    order->behind = saved->behind;
+    order->receiving = saved->receiving;
+    order->device = saved->device;
+    for (uint32_t i = 0; i < saved->num_requests; i++) {
+        request_append(order, &saved->requests[i]);
+    }
+    return NULL;
 }

@@ -6,27 +6,13 @@
 #ifndef CORE_USBREDIR_ORDER_H
 #define CORE_USBREDIR_ORDER_H
 
-#include <glib.h>
-#include <stdbool.h>
-#include <stdint.h>
-
-/* Bulk requests that may be without an answer at once */
-#define ORDER_MAX           4096
-
-#define ORDER_INTERFACES    32
-#define ORDER_EPS           32
+#include "chardev/spiceflow/usbredir.h"
 
 typedef struct Order {
-    GArray *requests;           /* of Request, as they were made */
-    uint32_t receiving;         /* endpoints with buffered bulk, by place */
+    GArray *requests;           /* SpiceFlowUsbredirRequest, in their order */
+    uint32_t receiving;         /* endpoints with buffered bulk */
     bool behind;                /* usb-redir has said more than was seen */
-    bool has_interfaces;
-    bool has_eps;
-    uint32_t num_interfaces;
-    uint8_t interfaces[4][ORDER_INTERFACES];
-    uint8_t type[ORDER_EPS];
-    uint8_t interface[ORDER_EPS];
-    uint16_t max_packet[ORDER_EPS];
+    SpiceFlowUsbredirDevice device;
 } Order;
 
 typedef enum {
@@ -60,5 +46,10 @@ void order_set_interfaces(Order *order, const uint8_t *header);
 OrderVerdict order_may_set_eps(const Order *order, const uint8_t *header,
                                bool sizes, uint8_t *which);
 void order_set_eps(Order *order, const uint8_t *header, bool sizes);
+
+void order_save(const Order *order, SpiceFlowUsbredirSavedOrder *saved);
+/* Returns NULL, or the field that can not be; then nothing has changed. */
+const char *order_restore(Order *order,
+                          const SpiceFlowUsbredirSavedOrder *saved);
 
 #endif

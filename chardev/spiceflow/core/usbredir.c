@@ -586,7 +586,7 @@ static Verdict packet_begin(SpiceFlowUsbredir *guard, Stream *stream,
     } else if (!order_to_client(&guard->order, packet,
                                 data + packet->head_size)) {
         return bad(packet, "%u requests are without an answer already",
-                   ORDER_MAX);
+                   SPICE_FLOW_USBREDIR_REQUESTS);
     }
     if (packet->type == HELLO) {
         stream->hello = true;
@@ -773,6 +773,21 @@ void spice_flow_usbredir_save(const SpiceFlowUsbredir *guard,
         out->held_size = stream->held_len;
         memcpy(out->held, stream->held, stream->held_len);
     }
+    order_save(&guard->order, &saved->order);
+}
+
+void spice_flow_usbredir_saved_clear(SpiceFlowUsbredirSaved *saved)
+{
+    g_free(saved->order.requests);
+    memset(saved, 0, sizeof(*saved));
+}
+
+bool spice_flow_usbredir_saved_order(const SpiceFlowUsbredirSaved *saved)
+{
+    const SpiceFlowUsbredirSavedOrder *order = &saved->order;
+
+    return order->behind || order->receiving || order->num_requests ||
+           order->device.has_interfaces || order->device.has_endpoints;
 }
 
 static void stream_restore(Stream *stream,
@@ -829,6 +844,7 @@ bool spice_flow_usbredir_restore(SpiceFlowUsbredir *guard,
                                  char **error)
 {
     g_autoptr(SpiceFlowUsbredir) next = spice_flow_usbredir_new();
+    const char *wrong;
 
     if (saved->refused > 1) {
         *error = g_strdup("refused");
@@ -850,9 +866,15 @@ bool spice_flow_usbredir_restore(SpiceFlowUsbredir *guard,
             return false;
         }
     }
+    wrong = order_restore(&next->order, &saved->order);
+    if (wrong) {
+        *error = g_strdup_printf("order.%s", wrong);
+        return false;
+    }
     spice_flow_usbredir_reset(guard);
-    /* what was open when it was saved is not known: usbredir-order.c */
     memcpy(guard->stream, next->stream, sizeof(guard->stream));
+    guard->order = next->order;
+    memset(&next->order, 0, sizeof(next->order));
     if (saved->refused) {
         guard->refused = true;
         guard->error = g_strdup("a usbredir packet was refused before the "

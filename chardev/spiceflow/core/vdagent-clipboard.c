@@ -21,6 +21,10 @@
  * do; to the guest under the type it asked for, because agents that look for
  * the question of an answer do not find it otherwise.
  *
+ * Contents are reported when they are judged, unless they are none: that is an
+ * answer too.  Where the policy is against them they are not even asked for:
+ * then the grab or the question that is refused is what is reported.
+ *
  * With one client every message goes through whether it fits the above or not,
  * so that agents of before clipboards by demand work too.
  */
@@ -43,6 +47,39 @@ static bool allowed(const SpiceVdagentPolicy *policy,
                     SpiceVdagentClipboard way)
 {
     return policy->clipboard & way;
+}
+
+static void report(Agent *agent, const Message *msg, const Clip *clip,
+                   SpiceVdagentTransfer transfer)
+{
+    transfer.has_bytes = msg->type == VD_AGENT_CLIPBOARD;
+    transfer.bytes = clip->bytes;
+    if (transfer.bytes || !transfer.has_bytes) {
+        vdagent_transfer(agent, &transfer);
+    }
+}
+
+/* Contents for the guest, of @client; it is NULL where the guest asks. */
+static void report_to_guest(Agent *agent, const Client *client,
+                            const Message *msg, const Clip *clip,
+                            SpiceVdagentOutcome outcome)
+{
+    report(agent, msg, clip, (SpiceVdagentTransfer) {
+        .to_guest = true,
+        .outcome = outcome,
+        .client = client ? client->s.id : 0,
+    });
+}
+
+/* Contents of the guest, for @client; it is NULL for all of them. */
+static void report_to_client(Agent *agent, const Client *client,
+                             const Message *msg, const Clip *clip,
+                             SpiceVdagentOutcome outcome)
+{
+    report(agent, msg, clip, (SpiceVdagentTransfer) {
+        .outcome = outcome,
+        .client = client ? client->s.id : 0,
+    });
 }
 
 /* Agents are known that release with a selection of one byte. */
@@ -126,6 +163,10 @@ static bool ownership_to_clients(Agent *agent, const Message *msg,
 {
     drop_asked(agent, clip->index, agent->num_started > 1);
     if (!allowed(&agent->policy, SPICE_VDAGENT_CLIPBOARD_TO_CLIENT)) {
+        if (msg->type == VD_AGENT_CLIPBOARD_GRAB && agent->num_started) {
+            report_to_client(agent, NULL, msg, clip,
+                             SPICE_VDAGENT_REFUSED_POLICY);
+        }
         return vdagent_refuse(agent, SPICE_VDAGENT_EV_REFUSED_POLICY, NULL,
                               msg);
     }
@@ -166,6 +207,8 @@ static bool question_from_guest(Agent *agent, const Message *msg,
             return vdagent_to_one(client, msg);
         }
         why = SPICE_VDAGENT_EV_DROPPED;
+    } else {
+        report_to_guest(agent, NULL, msg, clip, SPICE_VDAGENT_REFUSED_POLICY);
     }
     vdagent_question_add(&clip->sel->refused, NULL, clip->type);
     return vdagent_refuse(agent, why, NULL, msg);
@@ -204,14 +247,18 @@ static bool contents_from_guest(Agent *agent, const Message *msg,
     }
     if (!allowed(&agent->policy, SPICE_VDAGENT_CLIPBOARD_TO_CLIENT)) {
         client->s.empty_due[clip->index]++;
+        report_to_client(agent, client, msg, clip,
+                         SPICE_VDAGENT_REFUSED_POLICY);
         return vdagent_refuse(agent, SPICE_VDAGENT_EV_REFUSED_POLICY, NULL,
                               msg);
     }
     if (clip->bytes > MIN(agent->policy.max_to_client,
                           client->s.max_clipboard)) {
         client->s.empty_due[clip->index]++;
+        report_to_client(agent, client, msg, clip, SPICE_VDAGENT_REFUSED_SIZE);
         return vdagent_refuse(agent, SPICE_VDAGENT_EV_REFUSED_SIZE, NULL, msg);
     }
+    report_to_client(agent, client, msg, clip, SPICE_VDAGENT_PASSED);
     return vdagent_to_one(client, msg);
 }
 
@@ -279,6 +326,8 @@ static bool question_from_client(Client *client, const Message *msg,
 {
     if (!allowed(&client->agent->policy, SPICE_VDAGENT_CLIPBOARD_TO_CLIENT)) {
         client->s.empty_due[clip->index]++;
+        report_to_client(client->agent, client, msg, clip,
+                         SPICE_VDAGENT_REFUSED_POLICY);
         return vdagent_refuse(client->agent, SPICE_VDAGENT_EV_REFUSED_POLICY,
                               client, msg);
     }
@@ -297,14 +346,17 @@ static bool contents_from_client(Client *client, const Message *msg,
     }
     if (!allowed(&agent->policy, SPICE_VDAGENT_CLIPBOARD_TO_GUEST)) {
         vdagent_question_add(&clip->sel->refused, NULL, clip->type);
+        report_to_guest(agent, client, msg, clip, SPICE_VDAGENT_REFUSED_POLICY);
         return vdagent_refuse(agent, SPICE_VDAGENT_EV_REFUSED_POLICY, client,
                               msg);
     }
     if (clip->bytes > agent->policy.max_to_guest) {
         vdagent_question_add(&clip->sel->refused, NULL, clip->type);
+        report_to_guest(agent, client, msg, clip, SPICE_VDAGENT_REFUSED_SIZE);
         return vdagent_refuse(agent, SPICE_VDAGENT_EV_REFUSED_SIZE, client,
                               msg);
     }
+    report_to_guest(agent, client, msg, clip, SPICE_VDAGENT_PASSED);
     return vdagent_to_guest(client, msg);
 }
 
@@ -323,6 +375,10 @@ bool vdagent_clipboard_from_client(Client *client, Message *msg)
         return contents_from_client(client, msg, &clip);
     }
     if (!allowed(&agent->policy, SPICE_VDAGENT_CLIPBOARD_TO_GUEST)) {
+        if (msg->type == VD_AGENT_CLIPBOARD_GRAB) {
+            report_to_guest(agent, client, msg, &clip,
+                            SPICE_VDAGENT_REFUSED_POLICY);
+        }
         return vdagent_refuse(agent, SPICE_VDAGENT_EV_REFUSED_POLICY, client,
                               msg);
     }

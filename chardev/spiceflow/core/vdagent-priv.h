@@ -54,6 +54,7 @@ struct SpiceVdagent {
 typedef struct Xfer {
     GList link;
     uint64_t client_key;
+    SpiceVdagentOutcome outcome;    /* if it ended now */
     SpiceVdagentXferState x;
 } Xfer;
 
@@ -68,6 +69,7 @@ typedef struct Message {
 /* vdagent.c */
 void vdagent_event(Agent *agent, SpiceVdagentEvent event, uint32_t client,
                    const Message *msg);
+void vdagent_transfer(Agent *agent, const SpiceVdagentTransfer *transfer);
 /* The client with an id if it has started, else NULL. */
 Client *vdagent_started(const Agent *agent, uint32_t id);
 /* The one client that has started, or NULL when there are more or none. */

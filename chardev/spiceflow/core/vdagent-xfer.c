@@ -12,11 +12,16 @@
  * cancelled: the guest is told (and the client); until then it keeps its
  * number, so that no new one is taken for it.  What still comes for a transfer
  * that has ended is dropped.
+ *
+ * What is reported of a transfer is counted from what passes here, not from
+ * what the client claims.
  */
 #include "vdagent-priv.h"
 
 /* Where the numbers begin that clients do not reach by counting */
 #define FRESH_ID            0x80000000u
+/* Bytes of a DATA message before those of the file: number and size. */
+#define XFER_DATA_HEADER    12u
 
 typedef struct Status {
     uint32_t id;
@@ -60,6 +65,7 @@ void vdagent_xfer_insert(Agent *agent, const SpiceVdagentXferState *x)
 
     xfer->link.data = xfer;
     xfer->x = *x;
+    xfer->outcome = SPICE_VDAGENT_CANCELLED;
     xfer->client_key = client_key(x->client, x->id);
     g_queue_push_tail_link(&agent->xfers, &xfer->link);
     g_hash_table_insert(agent->xfer_by_guest, GUINT_TO_POINTER(x->guest_id),
@@ -72,9 +78,36 @@ void vdagent_xfer_insert(Agent *agent, const SpiceVdagentXferState *x)
     }
 }
 
+/* A file that did not become a transfer. */
+static bool refuse_file(Agent *agent, const Client *client, const Message *msg,
+                        SpiceVdagentOutcome outcome)
+{
+    if (msg->type == VD_AGENT_FILE_XFER_START) {
+        SpiceVdagentTransfer transfer = {
+            .file = true,
+            .to_guest = client != NULL,
+            .outcome = outcome,
+            .client = client ? client->s.id : 0,
+        };
+
+        vdagent_transfer(agent, &transfer);
+    }
+    return vdagent_refuse(agent, SPICE_VDAGENT_EV_REFUSED_POLICY, client, msg);
+}
+
 /* It is its client's no longer; the guest still knows of it. */
 static void xfer_cancel(Agent *agent, Xfer *xfer)
 {
+    SpiceVdagentTransfer transfer = {
+        .file = true,
+        .to_guest = true,
+        .outcome = xfer->outcome,
+        .client = xfer->x.client,
+        .has_bytes = true,
+        .bytes = xfer->x.bytes,
+    };
+
+    vdagent_transfer(agent, &transfer);
     g_hash_table_remove(agent->xfer_by_client, &xfer->client_key);
     spice_vdagent_client_find(agent, xfer->x.client)->num_xfers--;
     xfer->x.client = 0;
@@ -174,8 +207,7 @@ static bool start_from_client(Client *client, Message *msg, uint32_t id)
 
     if (!agent->policy.file_transfer) {
         vdagent_xfer_status_add(client, id, VD_AGENT_FILE_XFER_STATUS_DISABLED);
-        return vdagent_refuse(agent, SPICE_VDAGENT_EV_REFUSED_POLICY, client,
-                              msg);
+        return refuse_file(agent, client, msg, SPICE_VDAGENT_REFUSED_POLICY);
     }
     if (find_by_client(client, id)) {
         return vdagent_refuse(agent, SPICE_VDAGENT_EV_DROPPED, client, msg);
@@ -183,8 +215,7 @@ static bool start_from_client(Client *client, Message *msg, uint32_t id)
     if (client->num_xfers >= SPICE_VDAGENT_CLIENT_XFERS ||
         agent->xfers.length >= SPICE_VDAGENT_XFERS) {
         vdagent_xfer_status_add(client, id, VD_AGENT_FILE_XFER_STATUS_ERROR);
-        return vdagent_refuse(agent, SPICE_VDAGENT_EV_REFUSED_POLICY, client,
-                              msg);
+        return refuse_file(agent, client, msg, SPICE_VDAGENT_REFUSED_NUMBER);
     }
     x.guest_id = guest_id_new(agent, client, id);
     vdagent_xfer_insert(agent, &x);
@@ -212,6 +243,8 @@ bool vdagent_xfer_from_client(Client *client, Message *msg)
     spice_flow_put_u32(msg->payload, xfer->x.guest_id);
     if (msg->type == VD_AGENT_FILE_XFER_STATUS) {
         xfer_forget(agent, xfer);
+    } else {
+        xfer->x.bytes += msg->size - MIN(msg->size, XFER_DATA_HEADER);
     }
     return vdagent_to_guest(client, msg);
 }
@@ -220,6 +253,7 @@ static bool status_from_guest(Agent *agent, Message *msg)
 {
     Client *client = NULL;
     Xfer *xfer = NULL;
+    uint32_t result;
 
     if (msg->have >= 8) {
         xfer = find_by_guest(agent, spice_flow_get_u32(msg->payload));
@@ -231,8 +265,11 @@ static bool status_from_guest(Agent *agent, Message *msg)
         return vdagent_refuse(agent, SPICE_VDAGENT_EV_DROPPED, NULL, msg);
     }
     spice_flow_put_u32(msg->payload, xfer->x.id);
-    if (spice_flow_get_u32(msg->payload + 4) !=
-        VD_AGENT_FILE_XFER_STATUS_CAN_SEND_DATA) {
+    result = spice_flow_get_u32(msg->payload + 4);
+    if (result != VD_AGENT_FILE_XFER_STATUS_CAN_SEND_DATA) {
+        if (result == VD_AGENT_FILE_XFER_STATUS_SUCCESS) {
+            xfer->outcome = SPICE_VDAGENT_PASSED;
+        }
         xfer_forget(agent, xfer);
     }
     return vdagent_to_one(client, msg);
@@ -247,8 +284,7 @@ bool vdagent_xfer_from_guest(Agent *agent, Message *msg)
     }
     /* No agent sends files; a file is not for several clients. */
     if (!agent->policy.file_transfer) {
-        return vdagent_refuse(agent, SPICE_VDAGENT_EV_REFUSED_POLICY, NULL,
-                              msg);
+        return refuse_file(agent, NULL, msg, SPICE_VDAGENT_REFUSED_POLICY);
     }
     return client ? vdagent_to_one(client, msg)
                   : vdagent_refuse(agent, SPICE_VDAGENT_EV_DROPPED, NULL, msg);
@@ -271,6 +307,9 @@ void vdagent_xfer_client_gone(Client *client)
 static void xfer_end(Agent *agent, Xfer *xfer, uint32_t result)
 {
     if (xfer->x.client) {
+        if (result == VD_AGENT_FILE_XFER_STATUS_DISABLED) {
+            xfer->outcome = SPICE_VDAGENT_REFUSED_POLICY;
+        }
         vdagent_xfer_status_add(
             spice_vdagent_client_find(agent, xfer->x.client), xfer->x.id,
             result);

@@ -60,6 +60,13 @@ void vdagent_event(Agent *agent, SpiceVdagentEvent event, uint32_t client,
     }
 }
 
+void vdagent_transfer(Agent *agent, const SpiceVdagentTransfer *transfer)
+{
+    if (agent->ops->transfer) {
+        agent->ops->transfer(agent->opaque, transfer);
+    }
+}
+
 bool vdagent_is_queued(const Agent *agent, uint32_t client, uint64_t passed)
 {
     const Client *c = vdagent_started(agent, client);

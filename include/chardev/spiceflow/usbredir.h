@@ -23,6 +23,12 @@ typedef struct SpiceFlowUsbredir SpiceFlowUsbredir;
 /* The longest header: 64-bit ids, ep_info with streams */
 #define SPICE_FLOW_USBREDIR_HEADER_MAX  304
 
+/* Bulk requests without an answer that a guard keeps account of */
+#define SPICE_FLOW_USBREDIR_REQUESTS    4096
+
+#define SPICE_FLOW_USBREDIR_INTERFACES  32
+#define SPICE_FLOW_USBREDIR_ENDPOINTS   32
+
 /* What a packet may carry beside its header: the parser's own limit */
 #define SPICE_FLOW_USBREDIR_BULK_MAX    (128u * 1024 * 1024)
 
@@ -86,14 +92,63 @@ typedef struct SpiceFlowUsbredirSavedStream {
 } SpiceFlowUsbredirSavedStream;
 
 /**
- * struct SpiceFlowUsbredirSaved: the state of a guard, but for the requests
- * that are open.
+ * struct SpiceFlowUsbredirRequest: a bulk request without an answer.
+ * @id: its packet's id
+ * @stream: the bulk stream, 0 without one
+ * @endpoint: index of the endpoint, the IN ones from 16
+ */
+typedef struct SpiceFlowUsbredirRequest {
+    uint64_t id;
+    uint32_t stream;
+    uint8_t endpoint;
+} SpiceFlowUsbredirRequest;
+
+/**
+ * struct SpiceFlowUsbredirDevice: how the client described its device last.
+ * @has_interfaces: it told of interfaces
+ * @has_endpoints: it told of endpoints
+ * @num_interfaces: how many
+ * @interfaces: number, class, subclass, protocol, each of all interfaces
+ * @type: of each endpoint, the IN ones from 16
+ * @interface: likewise, the number of its interface
+ * @max_packet: likewise, the size of its packets; 0 when not told
+ */
+typedef struct SpiceFlowUsbredirDevice {
+    bool has_interfaces;
+    bool has_endpoints;
+    uint32_t num_interfaces;
+    uint8_t interfaces[4 * SPICE_FLOW_USBREDIR_INTERFACES];
+    uint8_t type[SPICE_FLOW_USBREDIR_ENDPOINTS];
+    uint8_t interface[SPICE_FLOW_USBREDIR_ENDPOINTS];
+    uint16_t max_packet[SPICE_FLOW_USBREDIR_ENDPOINTS];
+} SpiceFlowUsbredirDevice;
+
+/**
+ * struct SpiceFlowUsbredirSavedOrder: what usb-redir waits for.  All zero when
+ * that is nothing, and in states that were saved without it.
+ * @behind: usb-redir has said more than was seen
+ * @receiving: bits of the endpoints that receive buffered bulk data
+ * @device: what the requests are made of
+ * @requests: in the order in which they were made
+ */
+typedef struct SpiceFlowUsbredirSavedOrder {
+    bool behind;
+    uint32_t receiving;
+    SpiceFlowUsbredirDevice device;
+    uint32_t num_requests;
+    SpiceFlowUsbredirRequest *requests;
+} SpiceFlowUsbredirSavedOrder;
+
+/**
+ * struct SpiceFlowUsbredirSaved: the state of a guard.
  * @refused: 1 when a packet was refused and the guard not reset since
  * @stream: by SpiceFlowUsbredirDirection
+ * @order: what usb-redir waits for
  */
 typedef struct SpiceFlowUsbredirSaved {
     uint8_t refused;
     SpiceFlowUsbredirSavedStream stream[2];
+    SpiceFlowUsbredirSavedOrder order;
 } SpiceFlowUsbredirSaved;
 
 /**
@@ -170,10 +225,23 @@ bool spice_flow_usbredir_partial(const SpiceFlowUsbredir *guard,
 /**
  * spice_flow_usbredir_save: copy the state; nothing changes.
  * @guard: the guard
- * @saved: filled; holds no pointers
+ * @saved: filled; what it had is not freed
  */
 void spice_flow_usbredir_save(const SpiceFlowUsbredir *guard,
                               SpiceFlowUsbredirSaved *saved);
+
+/**
+ * spice_flow_usbredir_saved_clear: free what a saved state holds.
+ * @saved: the state; zeroed
+ */
+void spice_flow_usbredir_saved_clear(SpiceFlowUsbredirSaved *saved);
+
+/**
+ * spice_flow_usbredir_saved_order: whether a saved state has more than zeroes
+ * in its order.
+ * @saved: the state
+ */
+bool spice_flow_usbredir_saved_order(const SpiceFlowUsbredirSaved *saved);
 
 /**
  * spice_flow_usbredir_restore: replace the state.

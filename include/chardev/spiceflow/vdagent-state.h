@@ -177,6 +177,7 @@ typedef struct SpiceVdagentClientState {
  * @guest_id: the guest's
  * @beginner: who began it, also when @client is 0.  Need not be saved
  * @passed: with which of its pieces.  Need not be saved
+ * @bytes: of the file that went to the guest
  */
 typedef struct SpiceVdagentXferState {
     uint32_t client;
@@ -184,6 +185,7 @@ typedef struct SpiceVdagentXferState {
     uint32_t guest_id;
     uint32_t beginner;
     uint64_t passed;
+    uint64_t bytes;
 } SpiceVdagentXferState;
 
 /**

@@ -96,9 +96,47 @@ typedef enum {
 } SpiceVdagentEvent;
 
 /**
+ * SpiceVdagentOutcome: what became of a transfer.
+ * @SPICE_VDAGENT_PASSED: clipboard contents go on; a file has arrived
+ * @SPICE_VDAGENT_REFUSED_POLICY: clipboard or file transfer is off
+ * @SPICE_VDAGENT_REFUSED_SIZE: larger than allowed
+ * @SPICE_VDAGENT_REFUSED_NUMBER: too many files at once
+ * @SPICE_VDAGENT_CANCELLED: of a file: it ended before it had arrived
+ */
+typedef enum {
+    SPICE_VDAGENT_PASSED,
+    SPICE_VDAGENT_REFUSED_POLICY,
+    SPICE_VDAGENT_REFUSED_SIZE,
+    SPICE_VDAGENT_REFUSED_NUMBER,
+    SPICE_VDAGENT_CANCELLED,
+    SPICE_VDAGENT_OUTCOME__MAX
+} SpiceVdagentOutcome;
+
+/**
+ * struct SpiceVdagentTransfer: contents that went, or were to go, to the other
+ * side.
+ * @file: a file, else what is in a clipboard
+ * @to_guest: from a client to the guest, else the other way
+ * @outcome: what became of it
+ * @client: id of the client, 0 when it is for none in particular
+ * @has_bytes: whether it is known how many bytes it has
+ * @bytes: of a file those that have passed
+ */
+typedef struct SpiceVdagentTransfer {
+    bool file;
+    bool to_guest;
+    SpiceVdagentOutcome outcome;
+    uint32_t client;
+    bool has_bytes;
+    uint64_t bytes;
+} SpiceVdagentTransfer;
+
+/**
  * struct SpiceVdagentOps: what the owner is told.
  * @event: a message was judged: its type, and the bytes of its payload.  Must
  *   not call back.  Optional.
+ * @transfer: one of contents: clipboards when they begin, files when they have
+ *   ended, what is refused at once.  Must not call back.  Optional.
  * @queued: asks how many buffers of a client (SPICE_VDAGENT_PASS) the guest has
  *   not begun to get: what they say is not forgotten when the guest forgets.
  *   Must not call back.  Optional.
@@ -106,6 +144,7 @@ typedef enum {
 typedef struct SpiceVdagentOps {
     void (*event)(void *opaque, SpiceVdagentEvent event, uint32_t client,
                   uint32_t type, uint32_t size);
+    void (*transfer)(void *opaque, const SpiceVdagentTransfer *transfer);
     uint32_t (*queued)(void *opaque, uint32_t client);
 } SpiceVdagentOps;
 

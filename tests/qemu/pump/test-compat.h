@@ -11,8 +11,10 @@
 #if QEMU_VERSION_MAJOR > 10 || \
     (QEMU_VERSION_MAJOR == 10 && QEMU_VERSION_MINOR >= 2)
 typedef CharFrontend TestFrontend;
+#define TEST_FRONTEND_OF(chr) ((chr)->fe)
 #else
 typedef CharBackend TestFrontend;
+#define TEST_FRONTEND_OF(chr) ((chr)->be)
 #endif
 #if QEMU_VERSION_MAJOR > 10 || \
     (QEMU_VERSION_MAJOR == 10 && QEMU_VERSION_MINOR >= 1)

@@ -357,6 +357,61 @@ static void agent_speaks(Device *device, Client *client)
     }
 }
 
+static void guard_hears(Device *device, SpiceFlowUsbredirDirection direction,
+                        const uint8_t *packet, size_t len)
+{
+    SpiceFlowUsbredirSpans spans;
+
+    spice_flow_usbredir_check(device->guard, direction, packet, len, &spans);
+}
+
+static size_t packet_head(uint8_t *packet, uint32_t type, uint32_t len,
+                          uint32_t id)
+{
+    stl_le_p(packet, type);
+    stl_le_p(packet + 4, len);
+    stl_le_p(packet + 8, id);
+    return 12 + len;
+}
+
+/* A packet that leaves something in the guard's state. */
+static void usbredir_speaks(Device *device)
+{
+    uint8_t packet[12 + 132] = { 0 };
+    uint8_t ep = 0x81 + upto(device, 3);
+    uint32_t id = upto(device, 20);
+
+    switch (upto(device, 8)) {
+    case 0:
+    case 1:
+        for (int i = 0; i < 2; i++) {
+            guard_hears(device, i, packet, packet_head(packet, 0, 64, 0));
+        }
+        break;
+    case 2:
+        packet[12] = 32;
+        random_bytes(device, packet + 16, 128);
+        guard_hears(device, SPICE_FLOW_USBREDIR_TO_GUEST, packet,
+                    packet_head(packet, 4, 132, 0));
+        break;
+    case 3:
+        random_bytes(device, packet + 12, 96);
+        guard_hears(device, SPICE_FLOW_USBREDIR_TO_GUEST, packet,
+                    packet_head(packet, 5, 96, 0));
+        break;
+    case 4:
+        spice_flow_usbredir_set_behind(device->guard, upto(device, 2));
+        break;
+    default:
+        packet[12] = ep;
+        guard_hears(device, SPICE_FLOW_USBREDIR_TO_CLIENT, packet,
+                    packet_head(packet, 101, 8, id));
+    }
+    if (upto(device, 200) == 0) {
+        spice_flow_usbredir_reset(device->guard);
+    }
+}
+
 static void client_speaks(Device *device, Client *client)
 {
     g_autofree uint8_t *data = NULL;
@@ -414,6 +469,9 @@ static void step(Device *device)
 {
     Client *client = &clients[upto(device, device->agent ? CLIENTS : 1)];
 
+    if (device->guard) {
+        usbredir_speaks(device);
+    }
     switch (upto(device, 12)) {
     case 0:
         if (spice_flow_running(device->flow)) {
@@ -641,12 +699,9 @@ static void test_lengths(void)
     }
 }
 
-/* Bytes of a struct that no field of its description covers. */
-static size_t not_covered(const VMStateDescription *vmsd, size_t size)
+static void mark_covered(const VMStateDescription *vmsd, uint8_t *seen,
+                         size_t size)
 {
-    g_autofree uint8_t *seen = g_malloc0(size);
-    size_t left = 0;
-
     for (const VMStateField *field = vmsd->fields; field->name; field++) {
         size_t n = field->size;
 
@@ -661,6 +716,18 @@ static size_t not_covered(const VMStateDescription *vmsd, size_t size)
         g_assert(field->offset + n <= size);
         memset(seen + field->offset, 1, n);
     }
+    for (size_t i = 0; vmsd->subsections && vmsd->subsections[i]; i++) {
+        mark_covered(vmsd->subsections[i], seen, size);
+    }
+}
+
+/* Bytes of a struct that no field of its description covers. */
+static size_t not_covered(const VMStateDescription *vmsd, size_t size)
+{
+    g_autofree uint8_t *seen = g_malloc0(size);
+    size_t left = 0;
+
+    mark_covered(vmsd, seen, size);
     for (size_t i = 0; i < size; i++) {
         left += !seen[i];
     }
@@ -673,6 +740,11 @@ static const VMStateDescription *part(const VMStateDescription *vmsd,
     for (const VMStateField *field = vmsd->fields; field->name; field++) {
         if (field->vmsd && g_str_equal(field->name, name)) {
             return field->vmsd;
+        }
+    }
+    for (size_t i = 0; vmsd->subsections && vmsd->subsections[i]; i++) {
+        if (g_str_has_suffix(vmsd->subsections[i]->name, name)) {
+            return vmsd->subsections[i];
         }
     }
     g_error("%s has no part %s", vmsd->name, name);
@@ -690,6 +762,8 @@ static void test_every_field(void)
     const VMStateDescription *vdagent = part(agent, "vdagent");
     const VMStateDescription *once = part(vdagent, "agent");
     const VMStateDescription *vmc = part(saved, "vmc");
+    const VMStateDescription *guard = part(vmc, "guard");
+    const VMStateDescription *order = part(part(guard, "/order"), "order");
     const VMStateDescription *card = part(saved, "card");
     const VMStateDescription *client = part(flow, "clients");
     const struct {
@@ -713,10 +787,12 @@ static void test_every_field(void)
         { part(vdagent, "clients"), sizeof(SpiceVdagentClientState), 15 + 8 },
         { part(vdagent, "xfers"), sizeof(SpiceVdagentXferState), 12 },
         { part(vdagent, "statuses"), sizeof(SpiceVdagentStatusState), 0 },
-        { vmc, sizeof(SFSavedVmc), 8 },
-        { part(vmc, "guard"), sizeof(SpiceFlowUsbredirSaved), 3 },
-        { part(part(vmc, "guard"), "stream"),
-          sizeof(SpiceFlowUsbredirSavedStream), 3 },
+        { vmc, sizeof(SFSavedVmc), 4 },
+        { guard, sizeof(SpiceFlowUsbredirSaved), 3 + 4 },
+        { part(guard, "stream"), sizeof(SpiceFlowUsbredirSavedStream), 3 },
+        { order, sizeof(SpiceFlowUsbredirSavedOrder), 3 + 4 },
+        { part(order, "device"), sizeof(SpiceFlowUsbredirDevice), 2 },
+        { part(order, "requests"), sizeof(SpiceFlowUsbredirRequest), 3 },
         { card, sizeof(SFSavedCard), 2 + 4 },
         { part(card, "parser"), sizeof(SpiceFlowVscSaved), 0 },
     };
@@ -786,54 +862,119 @@ static void test_time(void)
     device_clear(&device);
 }
 
+/* The guard's open requests: no more than a guard can have. */
+static void test_requests_length(void)
+{
+    static const uint32_t bad[] = { SPICE_FLOW_USBREDIR_REQUESTS + 1,
+                                    0x7fffffff, 0xffffffff };
+    g_autoptr(GRand) rand = g_rand_new_with_seed(5);
+
+    for (size_t k = 0; k < ARRAY_SIZE(bad); k++) {
+        g_autoptr(GByteArray) stream = NULL;
+        SFSaved saved, loaded = { 0 };
+        Device device;
+
+        device_init(&device, SPICE_CHANNEL_USBREDIR, rand);
+        device_save(&device, &saved);
+        saved.vmc.guard.order.num_requests = 1;
+        saved.vmc.guard.order.requests = g_new0(SpiceFlowUsbredirRequest, 1);
+        stream = stream_save(&saved);
+        sf_saved_clear(&saved);
+        device_clear(&device);
+        /* behind it: one request, and the byte after the stream */
+        stl_be_p(stream->data + stream->len - 1 - 13 - 4, bad[k]);
+        g_assert(!stream_load(&loaded, stream->data, stream->len));
+        g_assert(strstr(reported->str, "/num_requests"));
+        sf_saved_clear(&loaded);
+    }
+}
+
 /*
- * Streams of earlier versions.  To add one, run the test with
- * SPICEFLOW_SAVE_STREAMS set to the folder to write them to.
+ * Streams of earlier versions, and of this one, which is to load in later ones.
+ * To add one, run the test with SPICEFLOW_SAVE_STREAMS set to the folder to
+ * write this version's to.
  */
+static const struct {
+    const char *name;
+    uint8_t type;
+    uint8_t version;            /* the one that this version writes has 2 */
+    unsigned requests;
+} streams[] = {
+    { "v1-agent", SPICE_CHANNEL_MAIN, 1, 0 },
+    { "v1-port", SPICE_CHANNEL_PORT, 1, 0 },
+    { "v1-usbredir", SPICE_CHANNEL_USBREDIR, 1, 0 },
+    { "v1-card", SPICE_CHANNEL_SMARTCARD, 1, 0 },
+    { "v2-usbredir", SPICE_CHANNEL_USBREDIR, 2, 3 },
+};
+
+/* A device with some buffers and, of usbredir, some requests. */
+static void walk_for_stream(Device *device, size_t i, GRand *rand,
+                            SFSaved *saved)
+{
+    for (;;) {
+        walk(device, streams[i].type, rand);
+        device_save(device, saved);
+        if (saved->flow.num_buffers >= 2 && saved->flow.num_buffers <= 6 &&
+            saved->vmc.guard.order.num_requests == streams[i].requests) {
+            return;
+        }
+        sf_saved_clear(saved);
+        device_clear(device);
+    }
+}
+
+static void write_stream(const char *folder, size_t i)
+{
+    g_autofree char *path = g_build_filename(folder, streams[i].name, NULL);
+    g_autoptr(GRand) rand = g_rand_new_with_seed(40 + i);
+    g_autoptr(GByteArray) stream = NULL;
+    SFSaved saved;
+    Device device;
+
+    walk_for_stream(&device, i, rand, &saved);
+    stream = stream_save(&saved);
+    g_assert(g_file_set_contents(path, (char *)stream->data, stream->len,
+                                 NULL));
+    sf_saved_clear(&saved);
+    device_clear(&device);
+}
+
+static void read_stream(size_t i)
+{
+    g_autofree char *path = g_build_filename(SPICEFLOW_SAVED_DIR,
+                                             streams[i].name, NULL);
+    g_autofree char *data = NULL;
+    g_autoptr(GRand) rand = g_rand_new_with_seed(40 + i);
+    SFSaved loaded = { 0 };
+    SFSaved saved;
+    Device device;
+    gsize len;
+
+    g_assert(g_file_get_contents(path, &data, &len, NULL));
+    g_assert(stream_load(&loaded, (uint8_t *)data, len));
+    device_init(&device, streams[i].type, rand);
+    g_assert(device_restore(&device, &loaded));
+    g_assert(loaded.flow.num_buffers > 0);
+    device_save(&device, &saved);
+    g_assert_cmpuint(saved.vmc.guard.order.num_requests, ==,
+                     streams[i].requests);
+    sf_saved_clear(&saved);
+    sf_saved_clear(&loaded);
+    device_clear(&device);
+}
+
 static void test_old_streams(void)
 {
-    static const char *const names[] = {
-        "agent", "port", "usbredir", "card",
-    };
     const char *folder = g_getenv("SPICEFLOW_SAVE_STREAMS");
 
-    for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
-        g_autofree char *name = g_strdup_printf("v1-%s", names[i]);
-        g_autofree char *path = NULL;
-        g_autofree char *data = NULL;
-        g_autoptr(GRand) rand = g_rand_new_with_seed(40 + i);
-        SFSaved loaded = { 0 };
-        Device device;
-        gsize len;
-
+    for (size_t i = 0; i < ARRAY_SIZE(streams); i++) {
         if (folder) {
-            g_autoptr(GByteArray) stream = NULL;
-            SFSaved saved;
-
-            path = g_build_filename(folder, name, NULL);
-            walk(&device, types[i], rand);
-            device_save(&device, &saved);
-            while (saved.flow.num_buffers < 2 || saved.flow.num_buffers > 6) {
-                sf_saved_clear(&saved);
-                device_clear(&device);
-                walk(&device, types[i], rand);
-                device_save(&device, &saved);
+            if (streams[i].version == 2) {
+                write_stream(folder, i);
             }
-            stream = stream_save(&saved);
-            g_assert(g_file_set_contents(path, (char *)stream->data,
-                                         stream->len, NULL));
-            sf_saved_clear(&saved);
-            device_clear(&device);
-            continue;
+        } else {
+            read_stream(i);
         }
-        path = g_build_filename(SPICEFLOW_SAVED_DIR, name, NULL);
-        g_assert(g_file_get_contents(path, &data, &len, NULL));
-        g_assert(stream_load(&loaded, (uint8_t *)data, len));
-        device_init(&device, types[i], rand);
-        g_assert(device_restore(&device, &loaded));
-        g_assert(loaded.flow.num_buffers > 0);
-        sf_saved_clear(&loaded);
-        device_clear(&device);
     }
 }
 
@@ -845,6 +986,7 @@ int main(int argc, char **argv)
     g_test_add_func("/spiceflow/saved/every-field", test_every_field);
     g_test_add_func("/spiceflow/saved/round-trip", test_round_trip);
     g_test_add_func("/spiceflow/saved/lengths", test_lengths);
+    g_test_add_func("/spiceflow/saved/requests-length", test_requests_length);
     g_test_add_func("/spiceflow/saved/damage", test_damage);
     g_test_add_func("/spiceflow/saved/old-streams", test_old_streams);
     g_test_add_func("/spiceflow/saved/time", test_time);

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The agent's state, carried with the VM.  A client of the saved VM is not
+ * there when it is loaded, so it leaves as it would have left there; a client
+ * of this QEMU begins anew, but for the message that it is in the middle of.
+ */
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/main-loop.h"
+#include "agent.h"
+#include "migrate.h"
+
+bool sf_agent_carries(SFDevice *device)
+{
+    return device->fe_open;
+}
+
+void sf_agent_save(SFDevice *device, SFSaved *saved)
+{
+    SFAgent *agent = device->priv;
+    SFServer *server = device->server;
+    SFClient *client;
+
+    saved->agent.broken = agent->broken;
+    saved->agent.clients = g_new0(SFSavedAgentClient, server->num_clients);
+    QTAILQ_FOREACH(client, &server->clients, next) {
+        SFAgentClient *c = client->agent;
+
+        saved->agent.clients[saved->agent.num_clients++] =
+            (SFSavedAgentClient) {
+                .id = client->id,
+                .window = client->agent_window,
+                .owed = c->owed,
+            };
+    }
+    spice_vdagent_save(agent->agent, &saved->agent.vdagent);
+}
+
+/* Who has something queued is one of the protocol's clients. */
+static bool saved_clients_agree(const SFSaved *saved, Error **errp)
+{
+    const SpiceVdagentSaved *vdagent = &saved->agent.vdagent;
+
+    for (uint32_t i = 0; i < saved->flow.num_clients; i++) {
+        uint32_t id = saved->flow.clients[i].params.id;
+        uint32_t k = 0;
+
+        while (k < vdagent->num_clients && vdagent->clients[k].id != id) {
+            k++;
+        }
+        if (k == vdagent->num_clients || !vdagent->clients[k].started) {
+            error_setg(errp, "bad agent state: flow client %" PRIu32
+                       ": bad id", i);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The clients of then leave. */
+static void agent_lose_saved(SFAgent *agent, const SFSaved *saved)
+{
+    const SpiceVdagentSaved *vdagent = &saved->agent.vdagent;
+    SpiceFlow *flow = agent->device->flow;
+
+    for (uint32_t i = 0; i < vdagent->num_clients; i++) {
+        uint32_t id = vdagent->clients[i].id;
+        SpiceFlowClient *client = spice_flow_client_find(flow, id);
+        /* One that was on its way out may have torn it before. */
+        bool torn = client ? spice_flow_client_remove(client)
+                           : saved->flow.torn;
+
+        spice_vdagent_client_remove(spice_vdagent_client_find(agent->agent, id),
+                                    torn);
+    }
+}
+
+/* The clients of now begin anew, but for the message that they are in. */
+static void agent_add_clients(SFAgent *agent)
+{
+    SFClient *client;
+
+    QTAILQ_FOREACH(client, &agent->device->server->clients, next) {
+        SFAgentClient *c = client->agent;
+
+        c->vdagent = spice_vdagent_client_add(agent->agent, client->id);
+        spice_vdagent_client_skip(c->vdagent, client->agent_left);
+    }
+}
+
+static void agent_note_left(SFAgent *agent)
+{
+    SFClient *client;
+
+    QTAILQ_FOREACH(client, &agent->device->server->clients, next) {
+        SFAgentClient *c = client->agent;
+
+        client->agent_left = spice_vdagent_client_left(c->vdagent);
+    }
+}
+
+bool sf_agent_restore(SFDevice *device, const SFSaved *saved, Error **errp)
+{
+    SFAgent *agent = device->priv;
+    g_autofree char *wrong = NULL;
+
+    if (!saved_clients_agree(saved, errp) ||
+        !sf_migrate_flow_restore(device, saved, errp)) {
+        return false;
+    }
+    agent_note_left(agent);
+    if (!spice_vdagent_restore(agent->agent, &saved->agent.vdagent, &wrong)) {
+        sf_migrate_flow_lose(device);
+        spice_flow_reset(device->flow);
+        error_setg(errp, "bad %s", wrong);
+        return false;
+    }
+    agent_lose_saved(agent, saved);
+    agent_add_clients(agent);
+
+    qemu_bh_cancel(agent->drop_bh);
+    agent->broken = saved->agent.broken;
+    device->fe_open = saved->guest_open;
+    sf_frontend_resume(&device->frontend, saved->host_open);
+    if (agent->broken) {
+        qemu_bh_schedule(agent->drop_bh);
+    }
+    if (sf_agent_connected(device)) {
+        sf_agent_tell_clients(agent);
+    }
+    sf_agent_say(agent);
+    return true;
+}
