@@ -533,6 +533,7 @@ STEPS = [
     Step("fuzz", "fuzzers", fuzz),
     Step("build", "graft", script, "tests/scripts/test_graft.py", "-v"),
     Step("build", "documentation", script, "tests/scripts/test_docs.py", "-v"),
+    Step("build", "bench plots", script, "tests/scripts/test_plot.py", "-v"),
     Step("build", "setup", script, "tests/scripts/test_setup.py", "-v"),
     Step("build", "other builds", script, "tests/scripts/builds"),
     Step("qemu", "unit tests in QEMU", qemu, "unit"),

@@ -75,10 +75,12 @@ class Definition:
         self.name = name
         self.kind = next(k for k in ('struct', 'enum', 'event', 'command',
                                      'union', 'alternate') if k in expression)
+        self.base = expression.get('base')
         self.intro = ''
         self.members = []
         self.read_doc(doc)
         data = expression.get('data', {})
+        self.boxed = data if isinstance(data, str) else None
         if self.kind == 'enum':
             types = {v['name'] if isinstance(v, dict) else v: None
                      for v in data}
@@ -293,23 +295,39 @@ def with_tables(text):
     return '\n'.join(out) + '\n'
 
 
-def type_name(kind):
+def type_name(kind, defs):
     if isinstance(kind, list):
-        return 'list of ' + type_name(kind[0])
-    return '`%s`' % kind
+        return 'list of ' + type_name(kind[0], defs)
+    return '[`%s`](#%s)' % (kind, kind.lower()) if kind in defs \
+        else '`%s`' % kind
 
 
-def reference_table(definition):
+def members_of(definition, defs):
+    """Its own, after those of what it is based on."""
+    found = []
+    for name in definition.base, definition.boxed:
+        if name in defs:
+            found += members_of(defs[name], defs)
+    return found + definition.members
+
+
+def reference_table(definition, defs):
     if definition.kind == 'enum':
         return ['| value | means |', '|---|---|'] + [
             '| `%s` | %s |' % (m.name, markdown(m.described()))
             for m in definition.members]
+    if definition.kind == 'event':
+        return ['| member | type | what |', '|---|---|---|'] + [
+            '| `%s` | %s%s | %s |' % (
+                m.name, type_name(m.type, defs),
+                ', optional' if m.optional else '', markdown(m.described()))
+            for m in members_of(definition, defs)]
     return ['| member | type | default | what |', '|---|---|---|---|'] + [
         '| `%s` | %s | %s | %s |' % (
-            m.name, type_name(m.type),
+            m.name, type_name(m.type, defs),
             'optional' if m.optional and not m.default else default(m),
             markdown(m.described()))
-        for m in definition.members]
+        for m in members_of(definition, defs)]
 
 
 TITLES = {'event': 'Events', 'command': 'Commands', 'enum': 'Enumerations',
@@ -334,8 +352,10 @@ def reference():
                              subsequent_indent='    ')
         out += ['```', '', 'In QMP: `%s`. %s' % (
             struct, markdown(defs[struct].intro)), '']
-        out += reference_table(defs[struct]) + ['']
-    shown = {CHARDEV, CHARDEV + 'Wrapper', SERVER}
+        out += reference_table(defs[struct], defs) + ['']
+    # what is shown with what it is the data or the base of
+    shown = {CHARDEV, CHARDEV + 'Wrapper', SERVER} | {
+        d.boxed for d in defs.values()} | {d.base for d in defs.values()}
     for group in ('Events', 'Commands', 'Enumerations', 'Structures'):
         members = [d for d in defs.values()
                    if TITLES[d.kind] == group and d.name not in shown]
@@ -346,8 +366,8 @@ def reference():
             out += ['### %s' % definition.name, '']
             if definition.intro:
                 out += [markdown(definition.intro), '']
-            if definition.members:
-                out += reference_table(definition) + ['']
+            if members_of(definition, defs):
+                out += reference_table(definition, defs) + ['']
     # a synopsis is one word: the blanks were for wrapping only
     text = '\n'.join(out)
     text = re.sub(r'(?s)```text\n.*?```', lambda m: re.sub(

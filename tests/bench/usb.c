@@ -96,7 +96,8 @@ typedef struct Usb {
     bool started[EPS];              /* interrupt or isochronous stream */
     uint64_t to_guest, to_client;
     uint64_t cancelled;
-    FILE *capture[2];
+    FILE *to_guest_copy;            /* of the stream, or NULL */
+    FILE *to_client_copy;
 } Usb;
 
 static const struct {
@@ -340,9 +341,9 @@ static int on_write(void *priv, uint8_t *data, int count)
     Usb *usb = priv;
 
     /* Before it goes out: who has seen it finds it in the file */
-    if (usb->capture[0]) {
-        fwrite(data, 1, count, usb->capture[0]);
-        fflush(usb->capture[0]);
+    if (usb->to_guest_copy) {
+        fwrite(data, 1, count, usb->to_guest_copy);
+        fflush(usb->to_guest_copy);
     }
     wire_write(usb->wire, data, count);
     usb->to_guest += count;
@@ -666,9 +667,9 @@ static void hear(Usb *usb)
 {
     usb->len = wire_read(usb->wire, &usb->data);
     usb->to_client += usb->len;
-    if (usb->capture[1]) {
-        fwrite(usb->data, 1, usb->len, usb->capture[1]);
-        fflush(usb->capture[1]);
+    if (usb->to_client_copy) {
+        fwrite(usb->data, 1, usb->len, usb->to_client_copy);
+        fflush(usb->to_client_copy);
     }
     if (usbredirparser_do_read(usb->parser)) {
         die("the usbredir stream can not be read");
@@ -746,8 +747,8 @@ int main(int argc, char **argv)
             usb.where.channel = atoi(optarg);
             break;
         case 'k':
-            usb.capture[0] = capture_open(optarg, "to-guest");
-            usb.capture[1] = capture_open(optarg, "to-client");
+            usb.to_guest_copy = capture_open(optarg, "to-guest");
+            usb.to_client_copy = capture_open(optarg, "to-client");
             break;
         default:
             puts("usage: usb --connect unix:PATH|tcp:HOST:PORT|listen:PATH\n"

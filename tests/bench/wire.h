@@ -5,8 +5,9 @@
  * A Wire carries one stream of bytes in each direction.  On a bare socket
  * these are the socket's own; with SPICE they are the DATA messages of a port
  * or usbredir channel, and opening the wire makes a complete client: main
- * channel, ticket, list of channels, that channel.  Everything blocks, and a failure ends the
- * program with a message, as it would end the measurement anyway.
+ * channel, ticket, list of channels, that channel.  Everything blocks, and a
+ * failure ends the program with a message, as it would end the measurement
+ * anyway.
  */
 
 #ifndef SPICEFLOW_BENCH_WIRE_H

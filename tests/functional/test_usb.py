@@ -2,7 +2,9 @@
 """USB redirection: the client library's emulated CD drive in a real guest.
 
 The guest sees a USB mass storage device, sr_mod makes it /dev/srN, and every
-byte of the image is read and compared by its SHA-256.
+byte of the image is read and compared by its SHA-256.  The client comes through
+a relay that records, and its usbredir stream is compared with what passed
+between the chardev and usb-redir.
 """
 
 import hashlib
@@ -11,9 +13,12 @@ import re
 import subprocess
 import time
 
+from lib import spiceclient as sc
 from lib.guest import GuestError
 from lib.paths import scaled
+from lib.recorder import Recorder
 from lib.rig import not_with_peer, server_args, server_env, usb_args
+from lib.usbdevice import Tap
 
 MIB = 1 << 20
 IMAGE_SIZE = 24 * MIB
@@ -31,22 +36,50 @@ def make_image(path, size=IMAGE_SIZE):
 
 
 class Usb:
-    """A guest with usb-redir devices, and what all tests do with it."""
+    """A guest with usb-redir devices, and what all tests do with it.  The
+    first device is tapped, and all clients are recorded."""
 
-    def __init__(self, rig, *controllers, clients=1, more=()):
+    def __init__(self, rig, *controllers, clients=1, server=None, more=()):
         self.rig = rig
+        self.tap = Tap(rig)
         self.guest = rig.guest(
-            *server_args(rig.socket, clients=clients),
-            *usb_args(*controllers), *more, env=server_env(clients))
+            *(server or server_args(rig.socket, clients=clients)),
+            *self.tap.add_to(usb_args(*controllers)), *more,
+            env=server_env(clients))
         self.qmp = self.guest.qemu.qmp
+        self.recorder = Recorder(rig.path("recorder"), rig.socket)
+        rig.callback(self.recorder.close)
         # Not a second between finding a device and asking what it is.
         self.guest.run("echo 0 > /sys/module/usb_storage/parameters/delay_use")
 
-    def client(self, *options, channel=0):
+    def client(self, *options, channel=0, uri=None):
         """A client with the channel of one device, already open."""
-        client = self.rig.client("--usb-channel", str(channel), *options)
+        self.before = self.tap.sizes()
+        client = self.rig.client(
+            "--usb-channel", str(channel), *options,
+            uri=uri or "spice+unix://" + self.recorder.path)
         client.find(r"^channel-event usbredir %d opened" % channel)
         return client
+
+    def captured(self):
+        """What the last client of the first device has sent and got."""
+        return self.recorder.last(sc.USBREDIR).captured()
+
+    def same_on_both_sides(self):
+        """All that the last client has sent and got has passed."""
+        # What it said when it left may be on its way to the relay
+        time.sleep(0.1)
+        captured = self.captured()
+        assert min(map(len, captured)) > 1000, list(map(len, captured))
+        self.tap.same_as(captured, self.before)
+
+    def part_on_both_sides(self):
+        """The same for one that was cut off: each receiver has the beginning
+        of what was sent to it."""
+        to_guest, to_client = self.captured()
+        got, sent = self.tap.since(self.before)
+        assert to_guest.startswith(got) and len(got) > MIB
+        assert sent.startswith(to_client) and len(to_client) > 1000
 
     @staticmethod
     def plug(client, image):
@@ -107,6 +140,7 @@ class Cd:
         finally:
             self.guest.run("umount /mnt")
         assert got == expected
+        self.usb.same_on_both_sides()
         client.quit()
         self.usb.wait_no_drive()
 
@@ -123,6 +157,7 @@ class Cd:
             assert got == start, "turn %d" % turn
             self.usb.unplug(client)
             self.usb.wait_no_drive()
+        self.usb.same_on_both_sides()
         client.quit()
 
     def killed(self):
@@ -149,10 +184,12 @@ class Cd:
             assert re.search("Input/output error|No such device",
                              str(error)), error
         self.usb.wait_no_drive()
+        self.usb.part_on_both_sides()
         client = self.usb.client()
         self.usb.plug(client, self.image)
         self.usb.wait_drive()
         assert self.usb.digest() == self.sha256
+        self.usb.same_on_both_sides()
         client.quit()
         self.usb.wait_no_drive()
 
@@ -171,6 +208,7 @@ class Cd:
             stops += 1
         assert job.wait().split()[0] == self.sha256
         assert stops >= 3, "stopped only %d times" % stops
+        self.usb.same_on_both_sides()
         client.quit()
         self.usb.wait_no_drive()
 
@@ -231,3 +269,35 @@ def test_two_clients(rig):
     assert usb.digest(drives[1]) == sums[1]
     clients[1].quit()
     usb.wait_no_drive(drives[1])
+
+
+def test_tcp(rig):
+    """Over TCP, where client and server compress what shrinks: it does, and
+    the guest reads the same."""
+    not_with_peer("it does not say what it has compressed")
+    usb = Usb(rig, "qemu-xhci", server=[
+        "-object", "spiceflow-server,id=sf0,type=inet,host=127.0.0.1,port=0"],
+        more=["-trace", "spiceflow_channel_receive"])
+    qemu = usb.guest.qemu
+    bound = qemu.get("/objects/sf0", "addr")
+    image = rig.path("cd.img")
+    block = b"".join(b"line %d of a text that shrinks\n" % i
+                     for i in range(10000))
+    with open(image, "wb") as file:
+        for _ in range(30):
+            file.write(block)
+        file.truncate(os.path.getsize(image) // 2048 * 2048)
+    with open(image, "rb") as file:
+        whole = hashlib.sha256(file.read()).hexdigest()
+    client = usb.client(uri="spice://%s:%s" % (bound["host"], bound["port"]))
+    usb.plug(client, image)
+    usb.wait_drive()
+    assert usb.digest() == whole
+    sizes = [int(size) for size in re.findall(
+        r"channel_receive channel 9:0 message %d size (\d+)" %
+        sc.MSGC_COMPRESSED_DATA, qemu.log())]
+    assert len(sizes) > 50, "%d messages were compressed" % len(sizes)
+    assert sum(sizes) < os.path.getsize(image) / 2
+    assert usb.tap.sizes()[0] > os.path.getsize(image)
+    client.quit()
+    usb.wait_no_drive()

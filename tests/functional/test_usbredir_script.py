@@ -31,15 +31,21 @@ class Boot:
         args = usb_args(self.controller)
         args[-1] += ",bootindex=1"
         self.qemu = rig.qemu(
-            *server_args(rig.socket), *args,
+            *self.server(), *args,
             "-chardev", "file,id=out,path=" + self.out,
             "-device", "isa-debugcon,chardev=out", memory=64,
             paused=True)
         self.qemu.command("set-action", reboot="reset")
         self.drives = []
 
+    def server(self):
+        return server_args(self.rig.socket)
+
+    def session(self):
+        return self.rig.raw()
+
     def drive(self, image, **options):
-        drive = ur.Drive(self.rig.raw(), image, **options)
+        drive = ur.Drive(self.session(), image, **options)
         self.rig.callback(drive.close)
         self.drives.append(drive)
         return drive
@@ -296,6 +302,53 @@ class TestEhci(Boot):
     test_d32_before_hello = Boot.test_d32_before_hello
     test_stalled_client = Boot.test_stalled_client
     test_device_del_while_it_reads = Boot.test_device_del_while_it_reads
+
+
+class TestLz4(Boot):
+    """Over TCP, with a client that compresses and wants it so."""
+
+    controller = "qemu-xhci"
+
+    def setup(self, rig):
+        super().setup(rig)
+        self.qemu.command("cont")
+
+    def server(self):
+        return ["-object",
+                "spiceflow-server,id=sf0,type=inet,host=127.0.0.1,port=0"]
+
+    def session(self):
+        bound = self.qemu.get("/objects/sf0", "addr")
+        return self.rig.raw((bound["host"], int(bound["port"])))
+
+    def both_ways(self, content, **options):
+        image = ur.boot_image(content, 4096)
+        drive = self.drive(image, **options)
+        self.wait_attached()
+        self.boot()
+        self.whole(content)
+        assert image[4096 * 512:4096 * 512 + BLOCK] == content[-BLOCK:]
+        self.gone(drive)
+        self.wait_attached(False)
+        return drive
+
+    def test_compressed(self):
+        """What the guest reads comes compressed, and what it writes goes
+        so."""
+        content = b"".join(b"line %08d\n" % i for i in range(8 * BLOCK // 14))
+        content = content.ljust(8 * BLOCK, b"-")
+        drive = self.both_ways(content, caps=sc.CAP_LZ4)
+        assert drive.packed >= 8, drive.packed
+        assert drive.unpacked >= 1, drive.unpacked
+
+    def test_noise(self):
+        """What does not shrink is not compressed for the client."""
+        drive = self.both_ways(os.urandom(8 * BLOCK), caps=sc.CAP_LZ4)
+        assert drive.packed >= 8 and drive.unpacked == 0
+
+    def test_without_the_capability(self):
+        drive = self.both_ways(bytes(8 * BLOCK))
+        assert drive.packed == drive.unpacked == 0
 
 
 class TestScript:

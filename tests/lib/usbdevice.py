@@ -99,15 +99,20 @@ class Tap:
 
     def add_to(self, args):
         """Options with what is needed added."""
-        start = "spiceflow,id=%s," % self.chardev
         return [word + ",logfile=" + self.to_client
-                if word.startswith(start) else word for word in args] + [
+                if ",id=%s," % self.chardev in word else word
+                for word in args] + [
             "-device", "spiceflow-tap,of=%s,path=%s" %
             (self.chardev, self.to_guest)]
 
     def sizes(self):
         return (os.path.getsize(self.to_guest),
                 os.path.getsize(self.to_client))
+
+    def since(self, before):
+        """What has passed since then, (to guest, to client)."""
+        return (read(self.to_guest)[before[0]:],
+                read(self.to_client)[before[1]:])
 
     def same_as(self, captured, before=(0, 0)):
         """What has passed since BEFORE is CAPTURED, byte by byte; what the
@@ -116,8 +121,7 @@ class Tap:
             return self.sizes()[0] - before[0] >= len(captured[0])
 
         wait_until(whole, 10, "everything has arrived at usb-redir")
-        here = (read(self.to_guest)[before[0]:],
-                read(self.to_client)[before[1]:])
+        here = self.since(before)
         for way, mine, theirs in zip(("to guest", "to client"), here,
                                      captured):
             if mine != theirs:

@@ -8,6 +8,7 @@ mass storage device and answers what the guest asks of it, out of a bytearray.
 import struct
 import threading
 
+from . import lz4
 from . import spiceclient as sc
 from .paths import RigError
 
@@ -107,7 +108,9 @@ class Drive:
         self.image = image
         self.session = session
         self.channel = session.open(sc.USBREDIR, channel, caps)
-        self.stream = Stream(lambda: self.channel.expect(sc.MSG_DATA, 30))
+        self.caps = caps
+        self.packed = self.unpacked = 0     # messages compressed by LZ4
+        self.stream = Stream(self.receive)
         self.read_bytes = self.written_bytes = 0
         self.commands = []
         self.reads = threading.Event()
@@ -126,7 +129,30 @@ class Drive:
         self.thread.start()
 
     def send(self, kind, payload=b"", ident=0):
-        self.channel.send_data(packet(kind, payload, ident))
+        data = packet(kind, payload, ident)
+        if self.caps & sc.CAP_LZ4 and len(data) > 1000:
+            self.packed += 1
+            self.channel.send(sc.MSGC_COMPRESSED_DATA,
+                              struct.pack("<BI", 1, len(data)) +
+                              lz4.literals(data))
+        else:
+            self.channel.send_data(data)
+
+    def receive(self):
+        """The bytes of the next message that has some."""
+        while True:
+            kind, body = self.channel.receive(30)
+            if kind == sc.MSG_DATA:
+                return body
+            if kind == sc.MSG_COMPRESSED_DATA:
+                method, size = struct.unpack_from("<BI", body)
+                data = lz4.unpack(body[5:])
+                if method != 1 or len(data) != size or len(body) >= size:
+                    raise RigError("a compressed message of %d bytes for %d, "
+                                   "which has %d" % (len(body), size,
+                                                     len(data)))
+                self.unpacked += 1
+                return data
 
     def describe(self):
         self.send(INTERFACE_INFO, interface_info((0, 8, 6, 0x50)))

@@ -14,7 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import agents, crowds, guests, links, memory, plots, programs, transfers
+from . import (agents, crowds, guests, links, memory, plots, programs,
+               transfers, usb)
 from .backends import BACKENDS, SUBJECT
 from .figures import Row, print_table
 from .processes import BenchError
@@ -28,13 +29,15 @@ LINES = {
     4: "QEMU's CPU seconds per GiB, in the runs of lines 1 and 2",
     5: 'lines 1 to 4 over TLS, with the same credentials (over TCP)',
     6: "a file copied to the guest's agent by spice-gtk, over TCP",
+    7: 'USB redirection',
     8: "one stream of the guest's agent to many clients",
     9: 'many busy devices on one server',
     10: "QEMU's memory",
     11: 'from connecting to the list of channels',
     CORE: 'the flow-control machine by itself (tests/bench/bench-flow.c)',
 }
-JOBS = transfers.JOBS + agents.JOBS + crowds.JOBS + memory.JOBS + links.JOBS
+JOBS = (transfers.JOBS + agents.JOBS + usb.JOBS + crowds.JOBS + memory.JOBS +
+        links.JOBS)
 
 
 class Setup:
@@ -44,6 +47,7 @@ class Setup:
         self.qemu = args.qemu
         self.peer = None
         self.relay = None
+        self.usb = None
         self.tcp = args.tcp
         self.pin = args.pin
         self.cpus = args.cpus
@@ -179,6 +183,7 @@ def run_rounds(setup, rounds, jobs, backends):
                          f'{n}, {label}')
                 this[label] = job.measure(setup, backend)
             samples[job].append(this)
+        job.finish()
     return samples
 
 
@@ -231,6 +236,7 @@ def run(args, folder):
     built = programs.build_programs()
     setup.peer = str(built / 'bench-peer')
     setup.relay = str(built / 'bench-relay')
+    setup.usb = str(built / 'bench-usb')
     report = {'version': programs.git_version(), 'machine': machine(),
               'targets': args.targets}
     judged = missed = 0
@@ -242,6 +248,8 @@ def run(args, folder):
             rows = compare(args, setup, jobs, backends, lines, report)
         finally:
             fleet.close()
+            for job in jobs:
+                job.finish()
         ratios = [r for row in rows for r in row.verdicts
                   if r['met'] is not None]
         judged += len(ratios)
@@ -257,9 +265,12 @@ def run(args, folder):
     if args.json:
         Path(args.json).write_text(json.dumps(report, indent=1) + '\n')
     if args.plot:
-        title = f"{report.get('qemu', '')}, {report['machine']['cpu']}, " \
-            f"{report['version']}"
-        for path in plots.draw(rows, title, args.plot):
+        title = '; '.join((
+            report.get('qemu', '').replace('emulator version ', ''),
+            f"{report['machine']['cpus']} x {report['machine']['cpu']}",
+            'TCP' if args.tcp else 'UNIX socket',
+            f"{report.get('rounds')} rounds", report['version']))
+        for path in plots.draw(rows, title, LINES, args.plot):
             print(f'picture: {path}')
     if jobs and SUBJECT not in backends.values():
         print(f'{SUBJECT} was not measured')

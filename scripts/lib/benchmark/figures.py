@@ -40,6 +40,9 @@ class Job:
     def measure(self, setup, backend):
         raise NotImplementedError
 
+    def finish(self):
+        """What was kept for all rounds can go."""
+
     def limits(self, targets, figure):
         return {}
 

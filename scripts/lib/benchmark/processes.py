@@ -179,8 +179,8 @@ class Qemu(Process):
 class Peer(Process):
     """The other end of the connection: see tests/bench/peer.c."""
 
-    def __init__(self, setup, what, options, cpu=None):
-        argv = [setup.peer]
+    def __init__(self, setup, what, options, cpu=None, program=None):
+        argv = [program or setup.peer]
         for name, value in options.items():
             if value is True:
                 argv += [f'--{name}']

@@ -28,7 +28,7 @@ def build_programs():
     build = cache / f'bench-{checkout}'
     setup = ['meson', 'setup', str(build), str(ROOT)]
     make = ['meson', 'compile', '-C', str(build), 'bench-peer', 'bench-flow',
-            'bench-relay']
+            'bench-relay', 'bench-usb']
     try:
         # An older folder may be of another meson, or broken off
         if not (build / 'build.ninja').exists() or run_meson(make):
@@ -37,8 +37,8 @@ def build_programs():
             if complaint:
                 raise BenchError(
                     'the programs of tests/bench do not build (GLib, GnuTLS, '
-                    'libgcrypt and spice-protocol are needed; scripts/setup '
-                    f'brings them):\n{complaint}')
+                    'libgcrypt, libusbredirparser and spice-protocol are needed; '
+                    f'scripts/setup brings them):\n{complaint}')
     except FileNotFoundError:
         raise BenchError('meson was not found; run scripts/setup first') \
             from None
