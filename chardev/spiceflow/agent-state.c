@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The agent's state, carried with the VM.  A client of the saved VM is not
- * there when it is loaded, so it leaves as it would have left there; a client
- * of this QEMU begins anew, but for the message that it is in the middle of.
+ * The agent's state, carried with the VM.  A client of the saved VM leaves when
+ * it is loaded, as it would have left there, unless it is on its way here; a
+ * client of this QEMU begins anew, but for the message that it is in the middle
+ * of.
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/main-loop.h"
 #include "agent.h"
+#include "handover.h"
 #include "migrate.h"
 
 bool sf_agent_carries(SFDevice *device)
@@ -57,22 +59,54 @@ static bool saved_clients_agree(const SFSaved *saved, Error **errp)
     return true;
 }
 
-/* The clients of then leave. */
+static void agent_lose_client(SFAgent *agent, uint32_t id, bool torn)
+{
+    SpiceFlowClient *flow = spice_flow_client_find(agent->device->flow, id);
+
+    /* One that was on its way out may have torn it before. */
+    if (flow) {
+        torn = spice_flow_client_remove(flow);
+    }
+    spice_vdagent_client_remove(spice_vdagent_client_find(agent->agent, id),
+                                torn);
+}
+
+/* The clients of then leave, unless they come here. */
 static void agent_lose_saved(SFAgent *agent, const SFSaved *saved)
 {
-    const SpiceVdagentSaved *vdagent = &saved->agent.vdagent;
-    SpiceFlow *flow = agent->device->flow;
+    const SFSavedAgent *then = &saved->agent;
 
-    for (uint32_t i = 0; i < vdagent->num_clients; i++) {
-        uint32_t id = vdagent->clients[i].id;
-        SpiceFlowClient *client = spice_flow_client_find(flow, id);
-        /* One that was on its way out may have torn it before. */
-        bool torn = client ? spice_flow_client_remove(client)
-                           : saved->flow.torn;
+    for (uint32_t i = 0; i < then->vdagent.num_clients; i++) {
+        uint32_t id = then->vdagent.clients[i].id;
 
-        spice_vdagent_client_remove(spice_vdagent_client_find(agent->agent, id),
-                                    torn);
+        if (!sf_handover_awaited(agent->device, id)) {
+            agent_lose_client(agent, id, saved->flow.torn);
+        }
     }
+    for (uint32_t i = 0; i < then->num_clients; i++) {
+        SFClient *client = sf_handover_awaited(agent->device,
+                                               then->clients[i].id);
+
+        if (client) {
+            client->agent_window = then->clients[i].window;
+            client->agent_owed = then->clients[i].owed;
+        }
+    }
+}
+
+void sf_agent_lose(SFDevice *device)
+{
+    SFAgent *agent = device->priv;
+
+    for (uint32_t i = 0; i < device->moving.num; i++) {
+        uint32_t id = device->moving.clients[i].id;
+
+        if (!sf_server_client(device->server, id) &&
+            spice_vdagent_client_find(agent->agent, id)) {
+            agent_lose_client(agent, id, false);
+        }
+    }
+    sf_agent_say(agent);
 }
 
 /* The clients of now begin anew, but for the message that they are in. */

@@ -35,6 +35,7 @@
 #include "qemu/main-loop.h"
 #include "agent.h"
 #include "events.h"
+#include "migrate.h"
 #include "trace.h"
 
 /* Notices of the server's own that may wait for the guest. */
@@ -387,6 +388,10 @@ static bool agent_begin(SFDevice *device, SFClient *client)
 {
     SFAgentClient *c = client->agent;
 
+    /* It has followed the guest here in the middle of the message. */
+    if (c->begun) {
+        return true;
+    }
     c->begun = c->flow && spice_flow_client_begin(c->flow);
     if (!c->flow && client_counts_itself(c)) {
         c->owed++;
@@ -515,6 +520,22 @@ static SFDevice *endpoint_device(SFEndpoint *endpoint)
     return container_of(endpoint, SFDevice, endpoint);
 }
 
+static void agent_client_resume(SFAgentClient *c)
+{
+    SpiceFlowClientInfo info;
+
+    c->flow = spice_flow_client_find(c->owner->device->flow, c->client->id);
+    if (!c->flow) {
+        return;
+    }
+    spice_flow_client_info(c->flow, &info);
+    c->begun = info.receiving;
+    if (!sf_migrate_flow_resume(c->flow, c)) {
+        sf_channel_fail(c->client->main, SF_REASON_MIGRATION,
+                        "its state can not be resumed");
+    }
+}
+
 static void agent_client_new(SFEndpoint *endpoint, SFClient *client)
 {
     SFAgent *agent = endpoint_device(endpoint)->priv;
@@ -522,11 +543,17 @@ static void agent_client_new(SFEndpoint *endpoint, SFClient *client)
 
     c->owner = agent;
     c->client = client;
-    c->vdagent = spice_vdagent_client_add(agent->agent, client->id);
-    spice_vdagent_client_skip(c->vdagent, client->agent_left);
     c->owed = client->agent_owed;
     c->stale = client->agent_stale;
     client->agent = c;
+    /* One that has followed the guest here is known. */
+    c->vdagent = spice_vdagent_client_find(agent->agent, client->id);
+    if (c->vdagent) {
+        agent_client_resume(c);
+    } else {
+        c->vdagent = spice_vdagent_client_add(agent->agent, client->id);
+        spice_vdagent_client_skip(c->vdagent, client->agent_left);
+    }
 }
 
 static void agent_client_gone(SFEndpoint *endpoint, SFClient *client)
@@ -696,5 +723,6 @@ const SFKind sf_agent_kind = {
     .carries = sf_agent_carries,
     .save = sf_agent_save,
     .restore = sf_agent_restore,
+    .lose = sf_agent_lose,
     .describe = sf_agent_describe,
 };

@@ -46,5 +46,6 @@ void sf_agent_describe(SFDevice *device, QDict *dict);
 bool sf_agent_carries(SFDevice *device);
 void sf_agent_save(SFDevice *device, SFSaved *saved);
 bool sf_agent_restore(SFDevice *device, const SFSaved *saved, Error **errp);
+void sf_agent_lose(SFDevice *device);
 
 #endif

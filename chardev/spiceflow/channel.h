@@ -173,6 +173,45 @@ SFReason sf_channel_reason(const SFChannel *channel);
  */
 const char *sf_channel_why(const SFChannel *channel);
 
+/*
+ * The client moves to another server: channel-move.c
+ */
+
+/**
+ * sf_channel_freeze: the state of the channel's device is saved: read nothing
+ * more.  What waits for the socket still goes out.
+ * @channel: the channel
+ */
+void sf_channel_freeze(SFChannel *channel);
+
+/**
+ * sf_channel_thaw: nothing came of it; go on.
+ * @channel: the channel, frozen or not
+ */
+void sf_channel_thaw(SFChannel *channel);
+
+/**
+ * sf_channel_hand_over: the state has arrived at the target: tell the client
+ * to go there, and give it along what the state does not have.  Nothing else
+ * is sent or received from here on.
+ * @channel: the channel, frozen
+ */
+void sf_channel_hand_over(SFChannel *channel);
+
+/**
+ * sf_channel_await: before anything else the client has to bring along what
+ * the source received after the state was saved.
+ * @channel: the channel, that has received nothing so far
+ * @wait: false: not so any more
+ */
+void sf_channel_await(SFChannel *channel, bool wait);
+
+/**
+ * sf_channel_awaits: whether that has not come yet.
+ * @channel: the channel
+ */
+bool sf_channel_awaits(const SFChannel *channel);
+
 /**
  * sf_channel_silent_for: how long the peer's machine has not been heard of.
  * A peer that is alive but does not read still counts as heard.

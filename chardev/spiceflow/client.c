@@ -51,14 +51,23 @@ static void client_keepalive(void *opaque)
     timer_mod(client->keepalive, client_next_ping(client));
 }
 
-SFClient *sf_client_new(SFServer *server, uint32_t id, SFChannel *main)
+SFClient *sf_client_alloc(SFServer *server, uint32_t id, SFChannel *main)
 {
     SFClient *client = g_new0(SFClient, 1);
-    SFEndpoint *endpoint;
 
     client->server = server;
     client->id = id;
     client->main = sf_channel_ref(main);
+    client->channels = g_ptr_array_new_with_free_func(
+        (GDestroyNotify)sf_channel_unref);
+    return client;
+}
+
+void sf_client_register(SFClient *client)
+{
+    SFServer *server = client->server;
+    SFEndpoint *endpoint;
+
     QTAILQ_INSERT_TAIL(&server->clients, client, next);
     server->num_clients++;
     QTAILQ_FOREACH(endpoint, &server->endpoints, next) {
@@ -66,15 +75,41 @@ SFClient *sf_client_new(SFServer *server, uint32_t id, SFChannel *main)
             endpoint->ops->client_new(endpoint, client);
         }
     }
-    trace_spiceflow_client_new(id, sf_channel_info(main)->peer);
+    trace_spiceflow_client_new(client->id, sf_channel_info(client->main)->peer);
     sf_event_client_connected(client);
-    sf_main_channel_start(client);
-    if (!sf_channel_info(main)->local) {
+    if (!sf_channel_info(client->main)->local) {
         client->keepalive = timer_new_ms(QEMU_CLOCK_REALTIME, client_keepalive,
                                          client);
         timer_mod(client->keepalive, client_next_ping(client));
     }
+}
+
+SFClient *sf_client_new(SFServer *server, uint32_t id, SFChannel *main)
+{
+    SFClient *client = sf_client_alloc(server, id, main);
+
+    sf_client_register(client);
+    sf_main_channel_start(client);
     return client;
+}
+
+void sf_client_add_channel(SFClient *client, SFChannel *channel)
+{
+    for (unsigned i = client->channels->len; i-- > 0;) {
+        if (sf_channel_closed(g_ptr_array_index(client->channels, i))) {
+            g_ptr_array_remove_index(client->channels, i);
+        }
+    }
+    g_ptr_array_add(client->channels, sf_channel_ref(channel));
+    client->opened++;
+}
+
+void sf_client_free(SFClient *client)
+{
+    timer_free(client->keepalive);
+    sf_channel_unref(client->main);
+    g_ptr_array_unref(client->channels);
+    g_free(client);
 }
 
 void sf_client_remove(SFClient *client, SFReason reason, const char *why)
@@ -86,6 +121,9 @@ void sf_client_remove(SFClient *client, SFReason reason, const char *why)
         return;
     }
     client->removing = true;
+    if (client->move == SF_MOVE_LEAVING && reason == SF_REASON_LEFT) {
+        reason = SF_REASON_MIGRATION;
+    }
     client->reason = reason;
     client->why = why ?: sf_reason_text(reason);
     trace_spiceflow_client_remove(client->id, client->why);
@@ -94,11 +132,9 @@ void sf_client_remove(SFClient *client, SFReason reason, const char *why)
     QTAILQ_FOREACH_SAFE(endpoint, &server->endpoints, next, next) {
         endpoint->ops->client_gone(endpoint, client);
     }
-    timer_free(client->keepalive);
     sf_channel_close(client->main, reason, why);
     sf_event_client_removed(client);
-    sf_channel_unref(client->main);
-    g_free(client);
+    sf_client_free(client);
 }
 
 void sf_client_notify(SFClient *client, uint32_t severity, const char *text)

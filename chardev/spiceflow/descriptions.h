@@ -42,6 +42,12 @@ static const struct {
     { "max-pending-links",
       "connections at a time that have not said yet who they are, 1 to 65536 "
       "(default: 64)" },
+    { "migrate-target",
+      "HOST:PORT of the SPICE server that clients follow their machine to in "
+      "its next live migration; empty for nowhere (default: nowhere)" },
+    { "migrate-timeout",
+      "milliseconds that a client has to go to the target after the "
+      "migration, and there to come (default: 10000)" },
 };
 
 #endif

@@ -19,6 +19,11 @@
 
 /* Above that of every frontend: usb-redir has 0, virtio its depth. */
 #define RUN_STATE_PRIORITY  1000
+/*
+ * ms of the guest's time.  Host controllers look at what the guest asks for
+ * every millisecond, or at once.
+ */
+#define SETTLE_TIME         20
 
 /*
  * Flow machine
@@ -29,7 +34,23 @@ static ssize_t device_write_guest(void *opaque, const uint8_t *data,
 {
     SFDevice *device = opaque;
 
-    return sf_frontend_write(&device->frontend, data, len);
+    return device->settling ? 0 : sf_frontend_write(&device->frontend, data,
+                                                    len);
+}
+
+static void device_settled(void *opaque)
+{
+    SFDevice *device = opaque;
+
+    device->settling = false;
+    spice_flow_guest_ready(device->flow);
+}
+
+void sf_device_settle(SFDevice *device)
+{
+    device->settling = true;
+    timer_mod(device->settle_timer,
+              qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) + SETTLE_TIME);
 }
 
 static void device_wake_guest(void *opaque)
@@ -93,6 +114,12 @@ SpiceFlowClientParams sf_device_client_params(const SFDevice *device,
     };
 }
 
+uint32_t sf_device_place(const SFDevice *device)
+{
+    return device->kind->place ? device->kind->place(device)
+                               : device->endpoint.id;
+}
+
 /*
  * Run state
  */
@@ -142,6 +169,8 @@ bool sf_device_init(SFDevice *device, Error **errp)
     QTAILQ_INSERT_TAIL(&device->server->devices, device, next);
     device->stall_timer = timer_new_ms(QEMU_CLOCK_REALTIME, device_tick,
                                        device);
+    device->settle_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL, device_settled,
+                                        device);
     if (!device->kind->init(device, errp)) {
         return false;
     }
@@ -177,5 +206,6 @@ void sf_device_cleanup(SFDevice *device)
     }
     spice_flow_close(device->flow);
     timer_free(device->stall_timer);
+    timer_free(device->settle_timer);
     g_free(device->name);
 }

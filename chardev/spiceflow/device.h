@@ -28,7 +28,12 @@ typedef struct SFKind SFKind;
  * @save: fill in what is the kind's own; nothing changes
  * @rewind: the guest is about to be replaced by another one: clients go, or
  *   begin anew; the guest's side is closed already.  Optional
- * @restore: take a state over, after @rewind.  On failure nothing of it stays
+ * @restore: take a state over, after @rewind.  On failure nothing of it stays.
+ *   Clients of sf_handover_awaited() stay in it, until SFEndpointOps.resume or
+ *   @lose; the others are lost at once
+ * @lose: who was restored and is not here now will not come
+ * @place: the number by which clients know the device; that of the endpoint
+ *   where there is none.  Optional
  * @describe: add what is the kind's own to the members of `flow`.  Optional
  */
 struct SFKind {
@@ -42,6 +47,8 @@ struct SFKind {
     void (*save)(SFDevice *device, SFSaved *saved);
     void (*rewind)(SFDevice *device);
     bool (*restore)(SFDevice *device, const SFSaved *saved, Error **errp);
+    void (*lose)(SFDevice *device);
+    uint32_t (*place)(const SFDevice *device);
     void (*describe)(SFDevice *device, QDict *dict);
 };
 
@@ -58,7 +65,9 @@ struct SFKind {
  * @fe_open: the guest has opened its side
  * @carried: it is a section of the vmstate
  * @rewound: the guest is another one when the VM starts next
+ * @settling: the frontend takes nothing yet
  * @saved: what is being saved or loaded
+ * @moving: likewise, and after a load until the VM starts
  * @priv: of the kind
  */
 struct SFDevice {
@@ -75,8 +84,11 @@ struct SFDevice {
     bool registered;
     bool carried;
     bool rewound;
+    bool settling;
     SFSaved saved;
+    SFMoving moving;
     QEMUTimer *stall_timer;
+    QEMUTimer *settle_timer;
     VMChangeStateEntry *run_state;
     void *priv;
     QTAILQ_ENTRY(SFDevice) next;
@@ -116,6 +128,19 @@ const SFKind *sf_device_kind(const char *name, uint8_t *type);
  */
 bool sf_device_init(SFDevice *device, Error **errp);
 void sf_device_cleanup(SFDevice *device);
+
+/**
+ * sf_device_place: the number by which clients know the device.
+ * @device: the device
+ */
+uint32_t sf_device_place(const SFDevice *device);
+
+/**
+ * sf_device_settle: the frontend has come from elsewhere, and takes nothing
+ * before the devices around it have begun to work.
+ * @device: the device
+ */
+void sf_device_settle(SFDevice *device);
 
 /**
  * sf_device_now: the time that the flow machine of a device is given.

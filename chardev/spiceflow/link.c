@@ -25,6 +25,7 @@
 #include "io/task.h"
 #include "device.h"
 #include "events.h"
+#include "handover.h"
 #include "trace.h"
 
 #define MECHANISM_SIZE      4
@@ -175,7 +176,8 @@ static uint32_t random_id(SFServer *server)
 {
     uint32_t id = 0;
 
-    while (id == 0 || sf_server_client(server, id)) {
+    while (id == 0 || sf_server_client(server, id) ||
+           sf_handover_joining(server, id)) {
         qcrypto_random_bytes(&id, sizeof(id), &error_abort);
     }
     return id;
@@ -185,14 +187,15 @@ static void link_done_main(SFLink *link)
 {
     g_autoptr(SFChannel) channel = NULL;
     SFServer *server = link->server;
-    uint32_t result;
+    uint32_t id = link->mess.connection_id;
+    uint32_t result = id ? sf_handover_may_join(server, id)
+                         : sf_server_admit(server);
 
-    if (link->mess.connection_id) {
-        link_deny(link, SPICE_LINK_ERR_BAD_CONNECTION_ID,
-                  SF_REFUSAL_UNKNOWN_CLIENT, "there is no migration to join");
+    if (result == SPICE_LINK_ERR_BAD_CONNECTION_ID) {
+        link_deny(link, result, SF_REFUSAL_UNKNOWN_CLIENT,
+                  "there is no migration to join");
         return;
     }
-    result = sf_server_admit(server);
     if (result != SPICE_LINK_ERR_OK) {
         link_deny(link, result, SF_REFUSAL_MAX_CLIENTS,
                   "there are max-clients clients");
@@ -204,7 +207,11 @@ static void link_done_main(SFLink *link)
     }
     channel = link_channel(link);
     link_detach(link);
-    sf_client_new(server, random_id(server), channel);
+    if (id) {
+        sf_handover_join(server, id, channel);
+    } else {
+        sf_client_new(server, random_id(server), channel);
+    }
 }
 
 static void link_done_device(SFLink *link)
@@ -214,16 +221,22 @@ static void link_done_device(SFLink *link)
     SFEndpoint *endpoint = sf_server_endpoint(server, link->mess.channel_type,
                                               link->mess.channel_id);
     SFClient *client = sf_server_client(server, link->mess.connection_id);
+    SFClient *joining = sf_handover_joining(server, link->mess.connection_id);
     uint32_t result;
 
-    if (!client) {
+    if (!client && !joining) {
         link_deny(link, SPICE_LINK_ERR_BAD_CONNECTION_ID,
                   SF_REFUSAL_UNKNOWN_CLIENT,
                   "no client has this connection id");
         return;
     }
-    result = endpoint ? endpoint->ops->may_open(endpoint, client)
-                      : SPICE_LINK_ERR_CHANNEL_NOT_AVAILABLE;
+    if (joining) {
+        result = sf_handover_may_open(joining, link->mess.channel_type,
+                                      link->mess.channel_id);
+    } else {
+        result = endpoint ? endpoint->ops->may_open(endpoint, client)
+                          : SPICE_LINK_ERR_CHANNEL_NOT_AVAILABLE;
+    }
     if (result != SPICE_LINK_ERR_OK) {
         link_deny(link, result, endpoint ? SF_REFUSAL_CHANNEL_BUSY
                                          : SF_REFUSAL_NO_SUCH_CHANNEL,
@@ -236,8 +249,13 @@ static void link_done_device(SFLink *link)
     }
     channel = link_channel(link);
     link_detach(link);
-    sf_event_channel_opened(client, channel);
-    endpoint->ops->open(endpoint, client, channel);
+    if (joining) {
+        sf_handover_open(joining, channel);
+    } else {
+        sf_client_add_channel(client, channel);
+        sf_event_channel_opened(client, channel);
+        endpoint->ops->open(endpoint, client, channel);
+    }
 }
 
 /*
@@ -312,8 +330,10 @@ static void link_mess(SFLink *link)
     trace_spiceflow_link_mess(link->peer, link->mess.connection_id,
                               link->mess.channel_type, link->mess.channel_id);
     if (link->mess.channel_type == SPICE_CHANNEL_MAIN) {
-        link_reply(link, BIT(SPICE_MAIN_CAP_NAME_AND_UUID) |
-                         BIT(SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS));
+        link_reply(link, BIT(SPICE_MAIN_CAP_SEMI_SEAMLESS_MIGRATE) |
+                         BIT(SPICE_MAIN_CAP_NAME_AND_UUID) |
+                         BIT(SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS) |
+                         BIT(SPICE_MAIN_CAP_SEAMLESS_MIGRATE));
         return;
     }
     endpoint = sf_server_endpoint(server, link->mess.channel_type,

@@ -11,6 +11,7 @@
 #include "qemu/uuid.h"
 #include "client.h"
 #include "device.h"
+#include "handover.h"
 #include "chardev/spiceflow/vdagent.h"
 #include "system/system.h"
 #include "trace.h"
@@ -146,6 +147,10 @@ static SFBody main_header(void *opaque, uint16_t type, uint32_t size)
         return size == 4 ? SF_BODY_COLLECT : SF_BODY_REFUSE;
     case SPICE_MSGC_MAIN_AGENT_DATA:
         return main_agent_data_header(client, size);
+    case SPICE_MSGC_MAIN_MIGRATE_CONNECTED:
+    case SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS:
+    case SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR:
+        return size == 0 ? SF_BODY_COLLECT : SF_BODY_REFUSE;
     case SPICE_MSGC_MAIN_CLIENT_INFO:
     case SPICE_MSGC_MAIN_QUALITY_INDICATOR:
         return size <= IGNORED_MAX ? SF_BODY_SKIP : SF_BODY_REFUSE;
@@ -186,6 +191,15 @@ static void main_message(void *opaque, uint16_t type, uint8_t *data,
         } else {
             main_agent_data_lost(client, data, len);
         }
+        break;
+    case SPICE_MSGC_MAIN_MIGRATE_CONNECTED:
+        sf_handover_answer(client, SF_MOVE_CONNECTED);
+        break;
+    case SPICE_MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS:
+        sf_handover_answer(client, SF_MOVE_SEAMLESS);
+        break;
+    case SPICE_MSGC_MAIN_MIGRATE_CONNECT_ERROR:
+        sf_handover_answer(client, SF_MOVE_REFUSED);
         break;
     }
 }
@@ -252,5 +266,11 @@ void sf_main_channel_start(SFClient *client)
         g_byte_array_append(body, qemu_uuid.data, sizeof(qemu_uuid.data));
         sf_channel_send(client->main, SPICE_MSG_MAIN_UUID, body);
     }
+    sf_channel_set_ops(client->main, &main_channel_ops, client);
+}
+
+void sf_main_channel_resume(SFClient *client)
+{
+    client->attached = true;
     sf_channel_set_ops(client->main, &main_channel_ops, client);
 }

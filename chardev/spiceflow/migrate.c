@@ -30,6 +30,7 @@
 #include "qemu/timer.h"
 #include "system/reset.h"
 #include "compat.h"
+#include "handover.h"
 #include "migrate.h"
 #include "trace.h"
 
@@ -53,10 +54,37 @@ bool sf_migrate_flow_lose(SFDevice *device)
     for (uint32_t i = 0; i < device->saved.flow.num_clients; i++) {
         uint32_t id = device->saved.flow.clients[i].params.id;
 
-        torn |= spice_flow_client_remove(
-            spice_flow_client_find(device->flow, id));
+        if (!sf_handover_awaited(device, id)) {
+            torn |= spice_flow_client_remove(
+                spice_flow_client_find(device->flow, id));
+        }
     }
     return torn;
+}
+
+void sf_migrate_flow_lose_away(SFDevice *device)
+{
+    for (uint32_t i = 0; i < device->moving.num; i++) {
+        SpiceFlowClient *client =
+            spice_flow_client_find(device->flow, device->moving.clients[i].id);
+        SpiceFlowClientInfo info;
+
+        if (client) {
+            spice_flow_client_info(client, &info);
+            if (info.away) {
+                spice_flow_client_remove(client);
+            }
+        }
+    }
+}
+
+bool sf_migrate_flow_resume(SpiceFlowClient *client, void *opaque)
+{
+    SpiceFlowClientInfo info;
+
+    /* The source has sent what was on its way: see channel-move.c. */
+    spice_flow_client_info(client, &info);
+    return spice_flow_client_resume(client, opaque, info.to_client_in_flight);
 }
 
 /*
@@ -117,6 +145,7 @@ static bool device_needed(void *opaque)
 
     spice_flow_info(device->flow, &info);
     return info.clients || info.to_guest_messages ||
+           sf_handover_saves(device->server) ||
            (device->kind->carries && device->kind->carries(device));
 }
 
@@ -127,6 +156,9 @@ static int device_pre_save(void *opaque)
     int64_t begin = g_get_monotonic_time();
 
     sf_saved_clear(saved);
+    sf_moving_clear(&device->moving);
+    device->moving.place = sf_device_place(device);
+    sf_handover_save(device->server, &device->moving);
     saved->data_max = INT32_MAX;
     saved->type = device->endpoint.type;
     saved->guest_open = device->fe_open;
@@ -151,6 +183,7 @@ static int device_post_save(void *opaque)
     SFDevice *device = opaque;
 
     sf_saved_clear(&device->saved);
+    sf_moving_clear(&device->moving);
     return 0;
 }
 
@@ -164,6 +197,7 @@ static int device_pre_load(void *opaque)
     SpiceFlowClientParams params = sf_device_client_params(device, 1);
 
     sf_saved_clear(&device->saved);
+    sf_moving_clear(&device->moving);
     device->saved.data_max = MIN(MAX(spice_flow_saved_max(device->flow,
                                                           &params),
                                      SF_SAVED_DATA_MIN), INT32_MAX);
@@ -184,6 +218,7 @@ static bool device_restore(SFDevice *device, Error **errp)
         return false;
     }
     device_rewind(device);
+    sf_handover_list(device->server, &device->moving);
     return device->kind->restore(device, saved, errp);
 }
 
@@ -209,6 +244,25 @@ static int device_post_load(void *opaque, int version_id)
     return 0;
 }
 
+static bool device_moves(void *opaque)
+{
+    SFDevice *device = opaque;
+
+    return device->moving.num;
+}
+
+/* In a migration that clients follow. */
+static const VMStateDescription vmstate_device_moving = {
+    .name = "spiceflow/moving",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .needed = device_moves,
+    .fields = (const VMStateField[]) {
+        VMSTATE_STRUCT(moving, SFDevice, 1, sf_vmstate_moving, SFMoving),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
 static const VMStateDescription vmstate_device = {
     .name = "spiceflow",
     .version_id = 1,
@@ -221,6 +275,10 @@ static const VMStateDescription vmstate_device = {
     .fields = (const VMStateField[]) {
         VMSTATE_STRUCT(saved, SFDevice, 1, sf_vmstate_saved, SFSaved),
         VMSTATE_END_OF_LIST()
+    },
+    .subsections = (const VMStateDescription * const []) {
+        &vmstate_device_moving,
+        NULL
     }
 };
 
@@ -245,5 +303,6 @@ void sf_migrate_unregister(SFDevice *device)
         vmstate_unregister(VMSTATE_IF(device->frontend.chr), &vmstate_device,
                            device);
     }
+    sf_moving_clear(&device->moving);
     sf_saved_clear(&device->saved);
 }

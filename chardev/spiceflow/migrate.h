@@ -51,12 +51,28 @@ bool sf_migrate_flow_restore(SFDevice *device, const SFSaved *saved,
                              Error **errp);
 
 /**
- * sf_migrate_flow_lose: no client that was restored will come back.
+ * sf_migrate_flow_lose: of the clients that were just restored only those stay
+ * that are on their way here: see sf_handover_awaited().
  * @device: the device
  *
  * Returns: whether the guest is left in the middle of a message, see
  * spice_flow_client_remove().
  */
 bool sf_migrate_flow_lose(SFDevice *device);
+
+/**
+ * sf_migrate_flow_lose_away: nor do those who have not come by now.
+ * @device: the device
+ */
+void sf_migrate_flow_lose_away(SFDevice *device);
+
+/**
+ * sf_migrate_flow_resume: a client that was restored has come.
+ * @client: the client
+ * @opaque: handed to the client ops from now on
+ *
+ * Returns: false when it has to go.
+ */
+bool sf_migrate_flow_resume(SpiceFlowClient *client, void *opaque);
 
 #endif

@@ -606,6 +606,48 @@ const VMStateDescription sf_vmstate_saved = {
     }
 };
 
+/*
+ * Clients that follow
+ */
+
+static const VMStateDescription vmstate_moving_client = {
+    .name = "spiceflow/moving/client",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .fields = (const VMStateField[]) {
+        VMSTATE_UINT32(id, SFMovingClient),
+        VMSTATE_UINT32(unanswered, SFMovingClient),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
+static bool moving_num_ok(void *opaque, int version_id)
+{
+    const SFMoving *moving = opaque;
+
+    return moving->num <= SF_SAVED_CLIENTS_MAX;
+}
+
+const VMStateDescription sf_vmstate_moving = {
+    .name = "spiceflow/moving/list",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .fields = (const VMStateField[]) {
+        VMSTATE_UINT32(place, SFMoving),
+        VMSTATE_UINT32(num, SFMoving),
+        VMSTATE_VALIDATE("num", moving_num_ok),
+        SF_VMSTATE_STRUCTS(clients, SFMoving, num, vmstate_moving_client,
+                           SFMovingClient),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
+void sf_moving_clear(SFMoving *moving)
+{
+    g_free(moving->clients);
+    *moving = (SFMoving) { 0 };
+}
+
 void sf_saved_clear(SFSaved *saved)
 {
     uint32_t data_max = saved->data_max;

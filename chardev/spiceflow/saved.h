@@ -96,6 +96,38 @@ typedef struct SFSaved {
     SFSavedCard card;
 } SFSaved;
 
+/**
+ * struct SFMovingClient: a client that is to go on where the state is loaded.
+ * @id: connection id
+ * @unanswered: SFClient.agent_unanswered
+ */
+typedef struct SFMovingClient {
+    uint32_t id;
+    uint32_t unanswered;
+} SFMovingClient;
+
+/**
+ * struct SFMoving: what a device tells of them, beside its own state.  Only in
+ * a migration that clients follow.
+ * @place: by which number they know the device
+ * @num: how many
+ * @clients: those
+ */
+typedef struct SFMoving {
+    uint32_t place;
+    uint32_t num;
+    SFMovingClient *clients;
+} SFMoving;
+
+/* A subsection's body.  For an SFMoving. */
+extern const VMStateDescription sf_vmstate_moving;
+
+/**
+ * sf_moving_clear: free what a save or a load has filled.
+ * @moving: the list; zeroed
+ */
+void sf_moving_clear(SFMoving *moving);
+
 /*
  * The section's body.  For an SFSaved: the owner's own description has the
  * hooks that fill and use it.

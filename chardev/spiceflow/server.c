@@ -26,6 +26,7 @@
 #include "descriptions.h"
 #include "device.h"
 #include "events.h"
+#include "handover.h"
 #include "trace.h"
 
 /*
@@ -105,9 +106,12 @@ void sf_server_remove_endpoint(SFServer *server, SFEndpoint *endpoint)
 
 uint32_t sf_server_admit(SFServer *server)
 {
+    uint32_t joining = server->handover->num_joining;
+
     /* There may be several: it was more when they came. */
-    while (server->num_clients >= server->max_clients) {
-        if (server->max_clients > 1) {
+    while (server->num_clients + joining >= server->max_clients) {
+        /* Who follows the VM is not to find somebody else in its place. */
+        if (server->max_clients > 1 || joining) {
             return SPICE_LINK_ERR_PERMISSION_DENIED;
         }
         sf_client_remove(QTAILQ_FIRST(&server->clients), SF_REASON_REPLACED,
@@ -312,9 +316,11 @@ static void server_complete(UserCreatable *uc, Error **errp)
     server->events = sf_events_new(object_get_canonical_path_component(
                                        OBJECT(uc)));
     server->key = sf_ticket_key_new(errp);
-    if (server->key) {
-        server_listen(server, errp);
+    if (!server->key || !server_listen(server, errp)) {
+        return;
     }
+    server->handover = sf_handover_new(server);
+    sf_handover_set_target(server->handover, server->migrate_target, NULL);
 }
 
 static bool server_can_be_deleted(UserCreatable *uc)
@@ -338,6 +344,7 @@ static void server_init(Object *obj)
     server->link_timeout = 10000;
     server->stall_timeout = 30000;
     server->max_pending_links = 64;
+    server->migrate_timeout = 10000;
 }
 
 static void server_finalize(Object *obj)
@@ -355,6 +362,8 @@ static void server_finalize(Object *obj)
         sf_client_remove(QTAILQ_FIRST(&server->clients),
                          SF_REASON_SERVER_DELETED, NULL);
     }
+    sf_handover_free(server->handover);
+    g_free(server->migrate_target);
     sf_events_free(server->events);
     if (server->tls_creds) {
         object_unref(OBJECT(server->tls_creds));
@@ -390,6 +399,7 @@ static const NumberProp number_props[] = {
     NUMBER("link-timeout", link_timeout, 1, INT32_MAX),
     NUMBER("stall-timeout", stall_timeout, 1, INT32_MAX),
     NUMBER("max-pending-links", max_pending_links, 1, 65536),
+    NUMBER("migrate-timeout", migrate_timeout, 1, INT32_MAX),
 };
 
 static void server_policy_changed(SFServer *server)
@@ -514,6 +524,23 @@ static void addr_set(Object *obj, Visitor *v, const char *name, void *opaque,
     server->addr = addr;
 }
 
+static char *target_get(Object *obj, Error **errp)
+{
+    return g_strdup(SPICEFLOW_SERVER(obj)->migrate_target ?: "");
+}
+
+static void target_set(Object *obj, const char *value, Error **errp)
+{
+    SFServer *server = SPICEFLOW_SERVER(obj);
+
+    if (sf_handover_check_target(value, errp) &&
+        (!server->handover ||
+         sf_handover_set_target(server->handover, value, errp))) {
+        g_free(server->migrate_target);
+        server->migrate_target = g_strdup(value);
+    }
+}
+
 static int clipboard_get(Object *obj, Error **errp)
 {
     return SPICEFLOW_SERVER(obj)->agent_clipboard;
@@ -544,6 +571,7 @@ static QDict *client_stats(SFClient *client)
     qdict_put_str(dict, "peer", sf_channel_info(client->main)->peer);
     qdict_put_bool(dict, "tls", sf_channel_info(client->main)->tls);
     qdict_put_int(dict, "main-queued", sf_channel_queued(client->main));
+    qdict_put_str(dict, "migration", sf_handover_client_state(client));
     return dict;
 }
 
@@ -565,6 +593,9 @@ static void stats_get(Object *obj, Visitor *v, const char *name, void *opaque,
     }
     qdict_put(dict, "clients", clients);
     qdict_put(dict, "devices", devices);
+    if (server->handover) {
+        qdict_put(dict, "migration", sf_handover_stats(server->handover));
+    }
     qdict_put_int(dict, "pending-links", server->num_links);
     qdict_put_int(dict, "links-accepted", server->links_accepted);
     qdict_put_int(dict, "links-failed", server->links_failed);
@@ -598,6 +629,8 @@ static void server_class_init(ObjectClass *klass, SFClassData *data)
                                    clipboard_set);
     object_class_property_add_bool(klass, "agent-file-transfer",
                                    file_transfer_get, file_transfer_set);
+    object_class_property_add_str(klass, "migrate-target", target_get,
+                                  target_set);
     object_class_property_add(klass, "stats", "any", stats_get, NULL, NULL,
                               NULL);
     object_class_property_set_description(klass, "stats",

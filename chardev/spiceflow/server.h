@@ -23,11 +23,13 @@ typedef struct SFLink SFLink;
 
 /**
  * struct SFEndpointOps: what the server side asks of something that clients
- * have to do with.  The first three only of what they can open a channel to.
+ * have to do with.  The first four only of what they can open a channel to.
  * @channel_caps: the channel's capabilities, told in the link reply
  * @may_open: SPICE_LINK_ERR_OK, or why this client can not have a channel now
  * @open: a channel has passed its link phase: sf_channel_set_ops() is due, and
  *   a reference if it is to stay
+ * @resume: likewise of a client that follows its VM: it goes on where its state
+ *   that was loaded has it.  false when there is none
  * @client_gone: the client leaves; whatever is held of it goes
  * @client_new: a client has come, before it is told anything.  Optional
  */
@@ -35,6 +37,7 @@ typedef struct SFEndpointOps {
     uint32_t (*channel_caps)(SFEndpoint *endpoint, const SFChannelInfo *info);
     uint32_t (*may_open)(SFEndpoint *endpoint, SFClient *client);
     void (*open)(SFEndpoint *endpoint, SFClient *client, SFChannel *channel);
+    bool (*resume)(SFEndpoint *endpoint, SFClient *client, SFChannel *channel);
     void (*client_gone)(SFEndpoint *endpoint, SFClient *client);
     void (*client_new)(SFEndpoint *endpoint, SFClient *client);
 } SFEndpointOps;
@@ -88,6 +91,7 @@ typedef struct SFAgentOps {
  * @agent: the agent's device, or NULL
  * @cards: what the smart-card devices share, or NULL
  * @events: what is told of it; NULL until complete
+ * @handover: clients that go and come with the VM; NULL until complete
  * @links: connections in their link phase, oldest first
  */
 struct SFServer {
@@ -110,6 +114,7 @@ struct SFServer {
     uint32_t link_timeout;
     uint32_t stall_timeout;
     uint32_t max_pending_links;
+    uint32_t migrate_timeout;
 
     QTAILQ_HEAD(, SFLink) links;
     uint32_t num_links;
@@ -119,6 +124,8 @@ struct SFServer {
     QTAILQ_HEAD(, SFDevice) devices;
     SFDevice *agent;
     struct SFCards *cards;
+    struct SFHandover *handover;
+    char *migrate_target;
 
     uint64_t links_accepted;
     uint64_t links_failed;

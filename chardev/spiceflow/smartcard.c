@@ -25,6 +25,7 @@
 #include "chardev/spiceflow/vsc.h"
 #include "device.h"
 #include "events.h"
+#include "handover.h"
 #include "migrate.h"
 #include "trace.h"
 
@@ -48,6 +49,7 @@ typedef struct SFReader {
     bool removing;              /* the client asked for its removal */
     uint32_t stale_answers;     /* that the next owner must not see */
     uint32_t commands;          /* of the owner, without an answer */
+    uint32_t awaited;           /* the owner is on its way here: its id */
 } SFReader;
 
 /* One client's channel. */
@@ -119,7 +121,7 @@ static SFReader *free_reader(SFCards *cards)
     for (unsigned i = 0; i < MAX_READERS; i++) {
         SFReader *reader = cards->reader[i];
 
-        if (reader && !reader->owner) {
+        if (reader && !reader->owner && !reader->awaited) {
             return reader;
         }
     }
@@ -555,10 +557,9 @@ static uint32_t cards_may_open(SFEndpoint *endpoint, SFClient *client)
            SPICE_LINK_ERR_CHANNEL_NOT_AVAILABLE : SPICE_LINK_ERR_OK;
 }
 
-static void cards_open(SFEndpoint *endpoint, SFClient *client,
-                       SFChannel *channel)
+static SFCardClient *cards_add(SFCards *cards, SFClient *client,
+                               SFChannel *channel)
 {
-    SFCards *cards = endpoint_cards(endpoint);
     SFCardClient *card = g_new0(SFCardClient, 1);
 
     card->cards = cards;
@@ -567,6 +568,38 @@ static void cards_open(SFEndpoint *endpoint, SFClient *client,
     QSIMPLEQ_INIT(&card->sent);
     QTAILQ_INSERT_TAIL(&cards->clients, card, next);
     sf_channel_set_ops(channel, &card_channel_ops, card);
+    return card;
+}
+
+static void cards_open(SFEndpoint *endpoint, SFClient *client,
+                       SFChannel *channel)
+{
+    cards_add(endpoint_cards(endpoint), client, channel);
+}
+
+static bool cards_resume(SFEndpoint *endpoint, SFClient *client,
+                         SFChannel *channel)
+{
+    SFCards *cards = endpoint_cards(endpoint);
+    SFCardClient *card = cards_add(cards, client, channel);
+
+    for (unsigned i = 0; i < MAX_READERS; i++) {
+        SFReader *reader = cards->reader[i];
+
+        if (reader && reader->awaited == client->id) {
+            reader->awaited = 0;
+            reader->owner = card;
+            reader->flow_client = spice_flow_client_find(reader->device->flow,
+                                                         client->id);
+            trace_spiceflow_card_attach(reader->device->label, reader->id,
+                                        client->id);
+            sf_event_device_claimed(reader->device, client);
+            if (!sf_migrate_flow_resume(reader->flow_client, reader)) {
+                return false;
+            }
+        }
+    }
+    return true;
 }
 
 static void cards_client_gone(SFEndpoint *endpoint, SFClient *client)
@@ -582,6 +615,7 @@ static const SFEndpointOps cards_endpoint_ops = {
     .channel_caps = cards_channel_caps,
     .may_open = cards_may_open,
     .open = cards_open,
+    .resume = cards_resume,
     .client_gone = cards_client_gone,
 };
 
@@ -751,11 +785,37 @@ static bool card_restore(SFDevice *device, const SFSaved *saved, Error **errp)
     reader->added = saved->card.added;
     reader->stale_answers = saved->card.stale_answers;
     reader->commands = saved->card.commands;
+    device->fe_open = saved->guest_open;
+    reader->awaited = 0;
+    if (saved->flow.num_clients &&
+        sf_handover_awaited(device, saved->flow.clients[0].params.id)) {
+        reader->removing = saved->card.removing;
+        reader->awaited = saved->flow.clients[0].params.id;
+        return true;
+    }
     reader_forget_queued(reader);
     sf_migrate_flow_lose(device);
     reader_leave(reader);
-    device->fe_open = saved->guest_open;
     return true;
+}
+
+static void card_lose(SFDevice *device)
+{
+    SFReader *reader = device->priv;
+
+    if (reader->awaited) {
+        reader->awaited = 0;
+        reader_forget_queued(reader);
+        sf_migrate_flow_lose_away(device);
+        reader_leave(reader);
+    }
+}
+
+static uint32_t card_place(const SFDevice *device)
+{
+    SFReader *reader = device->priv;
+
+    return reader->id;
 }
 
 const SFKind sf_card_kind = {
@@ -767,4 +827,6 @@ const SFKind sf_card_kind = {
     .save = card_save,
     .rewind = card_rewind,
     .restore = card_restore,
+    .lose = card_lose,
+    .place = card_place,
 };

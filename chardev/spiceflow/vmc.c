@@ -39,6 +39,7 @@
 #include "compress.h"
 #include "device.h"
 #include "events.h"
+#include "handover.h"
 #include "migrate.h"
 #include "system/runstate.h"
 #include "trace.h"
@@ -59,6 +60,7 @@ typedef struct SFVmc {
     QEMUBH *retry_bh;
     uint32_t stale;             /* messages in flight from another guest */
     bool writing;
+    bool awaiting;              /* its owner is on its way here */
 } SFVmc;
 
 static bool vmc_is_port(const SFVmc *vmc)
@@ -447,8 +449,8 @@ static uint32_t vmc_may_open(SFEndpoint *endpoint, SFClient *client)
 {
     SFVmc *vmc = endpoint_vmc(endpoint);
 
-    return vmc->owner ? SPICE_LINK_ERR_CHANNEL_NOT_AVAILABLE
-                      : SPICE_LINK_ERR_OK;
+    return vmc->owner || vmc->awaiting ? SPICE_LINK_ERR_CHANNEL_NOT_AVAILABLE
+                                       : SPICE_LINK_ERR_OK;
 }
 
 static void vmc_open(SFEndpoint *endpoint, SFClient *client,
@@ -476,6 +478,35 @@ static void vmc_open(SFEndpoint *endpoint, SFClient *client,
     sf_channel_set_ops(channel, &vmc_channel_ops, vmc);
 }
 
+static bool vmc_resume(SFEndpoint *endpoint, SFClient *client,
+                       SFChannel *channel)
+{
+    SFVmc *vmc = endpoint_vmc(endpoint);
+    SpiceFlowClient *flow_client =
+        vmc->awaiting ? spice_flow_client_find(vmc->device->flow, client->id)
+                      : NULL;
+
+    if (!flow_client) {
+        return false;
+    }
+    vmc->awaiting = false;
+    vmc->owner = client;
+    vmc->channel = sf_channel_ref(channel);
+    vmc->flow_client = flow_client;
+    trace_spiceflow_vmc_connect(vmc->device->label, client->id);
+    sf_event_device_claimed(vmc->device, client);
+    sf_channel_set_ops(channel, &vmc_channel_ops, vmc);
+    qemu_bh_schedule(vmc->retry_bh);
+    /*
+     * usb-redir takes an answer for wrong while its host controller has not
+     * asked again for what was under way.
+     */
+    if (vmc->guard) {
+        sf_device_settle(vmc->device);
+    }
+    return sf_migrate_flow_resume(flow_client, vmc);
+}
+
 static void vmc_client_gone(SFEndpoint *endpoint, SFClient *client)
 {
     SFVmc *vmc = endpoint_vmc(endpoint);
@@ -489,6 +520,7 @@ static const SFEndpointOps vmc_endpoint_ops = {
     .channel_caps = vmc_channel_caps,
     .may_open = vmc_may_open,
     .open = vmc_open,
+    .resume = vmc_resume,
     .client_gone = vmc_client_gone,
 };
 
@@ -529,6 +561,26 @@ static void vmc_rewind(SFDevice *device)
     sf_frontend_lost(&device->frontend, false);
 }
 
+/* The owner goes on where it was. */
+static bool vmc_restore_owner(SFVmc *vmc, const SFSaved *saved, Error **errp)
+{
+    g_autofree char *wrong = NULL;
+
+    if (vmc->guard && !spice_flow_usbredir_restore(vmc->guard,
+                                                   &saved->vmc.guard,
+                                                   &wrong)) {
+        error_setg(errp, "bad usbredir state: %s", wrong);
+        return false;
+    }
+    g_byte_array_set_size(vmc->pending, 0);
+    g_byte_array_append(vmc->pending, saved->vmc.pending,
+                        saved->vmc.pending_size);
+    vmc->awaiting = true;
+    sf_frontend_resume(&vmc->device->frontend, saved->host_open);
+    vmc->device->fe_open = saved->guest_open;
+    return true;
+}
+
 static bool vmc_restore(SFDevice *device, const SFSaved *saved, Error **errp)
 {
     SFVmc *vmc = device->priv;
@@ -537,6 +589,14 @@ static bool vmc_restore(SFDevice *device, const SFSaved *saved, Error **errp)
     if (saved->flow.num_clients > 1) {
         error_setg(errp, "bad flow state: num_clients");
         return false;
+    }
+    vmc->awaiting = false;
+    if (saved->flow.num_clients &&
+        sf_handover_awaited(device, saved->flow.clients[0].params.id)) {
+        /* Whoever was first here is in its place. */
+        vmc_disconnect(vmc, SF_REASON_REPLACED, NULL);
+        return sf_migrate_flow_restore(device, saved, errp) &&
+               vmc_restore_owner(vmc, saved, errp);
     }
     if (vmc->channel) {
         vmc_detach(vmc);
@@ -554,6 +614,18 @@ static bool vmc_restore(SFDevice *device, const SFSaved *saved, Error **errp)
         vmc_set_fe_open(device, device->fe_open);
     }
     return ok;
+}
+
+static void vmc_lose(SFDevice *device)
+{
+    SFVmc *vmc = device->priv;
+
+    sf_migrate_flow_lose_away(device);
+    if (vmc->awaiting) {
+        vmc->awaiting = false;
+        g_byte_array_set_size(vmc->pending, 0);
+        sf_frontend_set_open(&device->frontend, false);
+    }
 }
 
 static void vmc_retry(void *opaque)
@@ -610,4 +682,5 @@ const SFKind sf_vmc_kind = {
     .save = vmc_save,
     .rewind = vmc_rewind,
     .restore = vmc_restore,
+    .lose = vmc_lose,
 };

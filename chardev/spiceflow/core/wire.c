@@ -10,6 +10,8 @@
 
 /* "REDQ" as the little-endian number that SPICE_MAGIC is on the wire. */
 #define LINK_MAGIC          0x51444552u
+/* "SFMD" likewise. */
+#define MIGRATE_MAGIC       0x444d4653u
 #define CAPS_MAX            1024    /* words of either kind */
 
 void spice_flow_wire_u8(GByteArray *out, uint8_t v)
@@ -219,4 +221,81 @@ void spice_flow_port_init_encode(GByteArray *out, const char *name,
     spice_flow_wire_u32(out, 9);    /* offset: behind these three fields */
     spice_flow_wire_u8(out, opened);
     g_byte_array_append(out, (const uint8_t *)name, size);
+}
+
+/*
+ * A client that goes to another server
+ */
+
+/* Offsets count from the beginning of the body. */
+static void target_encode(GByteArray *out, const SpiceFlowTarget *target,
+                          uint32_t fixed_size)
+{
+    spice_flow_wire_u16(out, target->port);
+    spice_flow_wire_u16(out, target->tls_port);
+    spice_flow_wire_u32(out, strlen(target->host) + 1);
+    spice_flow_wire_u32(out, fixed_size);
+    spice_flow_wire_u32(out, 0);                        /* subject: none */
+    spice_flow_wire_u32(out, 0);
+}
+
+static void target_host_encode(GByteArray *out, const SpiceFlowTarget *target)
+{
+    g_byte_array_append(out, (const uint8_t *)target->host,
+                        strlen(target->host) + 1);
+}
+
+void spice_flow_migrate_begin_encode(GByteArray *out,
+                                     const SpiceFlowTarget *target,
+                                     uint32_t version)
+{
+    target_encode(out, target, 20 + (version ? 4 : 0));
+    if (version) {
+        spice_flow_wire_u32(out, version);
+    }
+    target_host_encode(out, target);
+}
+
+void spice_flow_switch_host_encode(GByteArray *out,
+                                   const SpiceFlowTarget *target)
+{
+    target_encode(out, target, 20);
+    target_host_encode(out, target);
+}
+
+void spice_flow_migrate_data_encode(GByteArray *out, bool mini,
+                                    const uint8_t *stream, uint32_t size)
+{
+    spice_flow_wire_u32(out, MIGRATE_MAGIC);
+    spice_flow_wire_u32(out, SPICE_FLOW_MIGRATE_VERSION);
+    spice_flow_wire_u32(out, mini);
+    spice_flow_wire_u32(out, size);
+    g_byte_array_append(out, stream, size);
+}
+
+const char *spice_flow_migrate_data_decode(const uint8_t *p, size_t len,
+                                           SpiceFlowMigrateData *data)
+{
+    if (len < SPICE_FLOW_MIGRATE_DATA_SIZE) {
+        return "length";
+    }
+    if (spice_flow_get_u32(p) != MIGRATE_MAGIC) {
+        return "magic";
+    }
+    if (spice_flow_get_u32(p + 4) != SPICE_FLOW_MIGRATE_VERSION) {
+        return "version";
+    }
+    if (spice_flow_get_u32(p + 8) > 1) {
+        return "header kind";
+    }
+    *data = (SpiceFlowMigrateData) {
+        .mini = spice_flow_get_u32(p + 8),
+        .size = spice_flow_get_u32(p + 12),
+        .stream = p + SPICE_FLOW_MIGRATE_DATA_SIZE,
+    };
+    if (data->size > SPICE_FLOW_MIGRATE_STREAM_MAX ||
+        data->size != len - SPICE_FLOW_MIGRATE_DATA_SIZE) {
+        return "size";
+    }
+    return NULL;
 }

@@ -33,6 +33,12 @@
 #define SPICE_FLOW_FULL_HEADER_SIZE   18
 /* Largest header of either kind. */
 #define SPICE_FLOW_HEADER_MAX         SPICE_FLOW_FULL_HEADER_SIZE
+/* Version of the hand-over: told in MIGRATE_BEGIN_SEAMLESS, never 1. */
+#define SPICE_FLOW_MIGRATE_VERSION    0x53460001
+/* SpiceFlowMigrateData without the stream: magic, version, kind, size */
+#define SPICE_FLOW_MIGRATE_DATA_SIZE  16
+/* Largest stream in it. */
+#define SPICE_FLOW_MIGRATE_STREAM_MAX (16 * 1024 * 1024)
 
 /**
  * struct SpiceFlowLinkMess: what a client says of the channel it wants.
@@ -74,6 +80,32 @@ typedef struct SpiceFlowMainInit {
     uint32_t agent_tokens;
     uint32_t multi_media_time;
 } SpiceFlowMainInit;
+
+/**
+ * struct SpiceFlowTarget: where clients are to go.
+ * @host: a name or an address; borrowed
+ * @port: without TLS, or 0
+ * @tls_port: with TLS, or 0
+ */
+typedef struct SpiceFlowTarget {
+    const char *host;
+    uint16_t port;
+    uint16_t tls_port;
+} SpiceFlowTarget;
+
+/**
+ * struct SpiceFlowMigrateData: the body of SPICE_MSG_MIGRATE_DATA, and of
+ * SPICE_MSGC_MIGRATE_DATA on the other side.
+ * @mini: which kind of headers are in @stream
+ * @size: bytes of @stream
+ * @stream: what the client sent on the channel since the state was saved;
+ *   borrowed
+ */
+typedef struct SpiceFlowMigrateData {
+    bool mini;
+    uint32_t size;
+    const uint8_t *stream;
+} SpiceFlowMigrateData;
 
 static inline uint16_t spice_flow_get_u16(const uint8_t *p)
 {
@@ -238,6 +270,50 @@ void spice_flow_notify_encode(GByteArray *out, uint64_t time,
  * @time: likewise
  */
 void spice_flow_ping_encode(GByteArray *out, uint32_t id, uint64_t time);
+
+/**
+ * spice_flow_migrate_begin_encode: append the body of
+ * SPICE_MSG_MAIN_MIGRATE_BEGIN, or with a version that of
+ * SPICE_MSG_MAIN_MIGRATE_BEGIN_SEAMLESS.  No certificate subject is told: the
+ * client checks the target as it checked the source.
+ * @out: nothing so far: what is in it is told as offsets
+ * @target: where to go
+ * @version: 0 for none
+ */
+void spice_flow_migrate_begin_encode(GByteArray *out,
+                                     const SpiceFlowTarget *target,
+                                     uint32_t version);
+
+/**
+ * spice_flow_switch_host_encode: append the body of
+ * SPICE_MSG_MAIN_MIGRATE_SWITCH_HOST.
+ * @out: nothing so far
+ * @target: where to go
+ */
+void spice_flow_switch_host_encode(GByteArray *out,
+                                   const SpiceFlowTarget *target);
+
+/**
+ * spice_flow_migrate_data_encode: append the body of SPICE_MSG_MIGRATE_DATA.
+ * @out: the bytes so far
+ * @mini: which kind of headers are in @stream
+ * @stream: what the target is to read first
+ * @size: bytes of it, at most SPICE_FLOW_MIGRATE_STREAM_MAX
+ */
+void spice_flow_migrate_data_encode(GByteArray *out, bool mini,
+                                    const uint8_t *stream, uint32_t size);
+
+/**
+ * spice_flow_migrate_data_decode: check and decode the body of
+ * SPICE_MSGC_MIGRATE_DATA.
+ * @p: its bytes
+ * @len: how many
+ * @data: filled
+ *
+ * Returns: NULL, or the name of the field that can not be.
+ */
+const char *spice_flow_migrate_data_decode(const uint8_t *p, size_t len,
+                                           SpiceFlowMigrateData *data);
 
 /**
  * spice_flow_port_init_encode: append the body of SPICE_MSG_PORT_INIT.
