@@ -101,6 +101,17 @@ static void vmc_detach(SFVmc *vmc)
     g_byte_array_set_size(vmc->pending, 0);
 }
 
+/* The frontend sees its other end go. */
+static void vmc_hang_up(SFVmc *vmc)
+{
+    SFFrontend *frontend = &vmc->device->frontend;
+
+    sf_frontend_set_open(frontend, false);
+    if (vmc->guard) {
+        sf_frontend_set_open(frontend, true);
+    }
+}
+
 static void vmc_disconnect(SFVmc *vmc, SFReason reason, const char *why)
 {
     SFChannel *channel = g_steal_pointer(&vmc->channel);
@@ -117,10 +128,7 @@ static void vmc_disconnect(SFVmc *vmc, SFReason reason, const char *why)
     sf_event_channel_closed(owner, channel);
     sf_channel_unref(channel);
     trace_spiceflow_vmc_disconnect(vmc->device->label);
-    sf_frontend_set_open(&vmc->device->frontend, false);
-    if (vmc->guard) {
-        sf_frontend_set_open(&vmc->device->frontend, true);
-    }
+    vmc_hang_up(vmc);
 }
 
 /*
@@ -497,6 +505,7 @@ static bool vmc_resume(SFEndpoint *endpoint, SFClient *client,
     sf_event_device_claimed(vmc->device, client);
     sf_channel_set_ops(channel, &vmc_channel_ops, vmc);
     qemu_bh_schedule(vmc->retry_bh);
+    sf_frontend_wake(&vmc->device->frontend);
     /*
      * usb-redir takes an answer for wrong while its host controller has not
      * asked again for what was under way.
@@ -624,7 +633,7 @@ static void vmc_lose(SFDevice *device)
     if (vmc->awaiting) {
         vmc->awaiting = false;
         g_byte_array_set_size(vmc->pending, 0);
-        sf_frontend_set_open(&device->frontend, false);
+        vmc_hang_up(vmc);
     }
 }
 

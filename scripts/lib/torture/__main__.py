@@ -21,7 +21,7 @@ import signal
 import sys
 import time
 
-from lib import paths, process
+from lib import process
 from lib.guest import GuestError
 from lib.paths import RigError, TESTS, builder
 from lib.qemu import QmpError
@@ -30,7 +30,7 @@ from lib.sfclient import ClientFailed
 
 from . import events
 from .load import Load, Wrong
-from .machine import Machine, wait_until
+from .machine import Machine
 
 ERRORS = (Wrong, RigError, QmpError, GuestError, ClientFailed)
 MIB = 1 << 20
@@ -53,16 +53,6 @@ class Run:
         self.round = 0
         self.problem = None
         self.seconds = 0
-
-    def followed(self, old):
-        """The clients of the old QEMU are at the new one."""
-        def moved():
-            self.load.poll()
-            return self.load.client.process.running()
-
-        wait_until(moved, 10, "the client to follow")
-        self.load.wait(0.3)
-        self.machine.end(old)
 
     def torment(self):
         source = events.bag(self.random)
@@ -211,6 +201,3 @@ def main():
 
 if __name__ == "__main__":
     sys.exit(main())
-
-
-__all__ = ["paths"]

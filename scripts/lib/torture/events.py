@@ -104,7 +104,7 @@ def migrate(run):
     target = machine.target()
     follow = run.follow
     if follow:
-        machine.announce(target)
+        machine.announce(target, load.poll)
     else:
         load.hold()
         load.leave()
@@ -119,11 +119,9 @@ def migrate(run):
     old = machine.move(target, load_poll, during)
     if way == "stopped":
         machine.cont()
+    machine.end(old, load_poll)
     if not follow:
-        machine.end(old)
         load.back()
-    else:
-        run.followed(old)
     return "migrated%s%s" % (", the client after it" if follow else
                              " between two clients", way and ", " + way)
 

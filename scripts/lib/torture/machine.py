@@ -12,7 +12,6 @@ import time
 
 from lib import migration, paths
 from lib.guest import Guest
-from lib.process import wait_until
 from lib.qemu import QmpError
 from lib.rig import PORT, chardev_args, port_args, usb_args
 
@@ -91,14 +90,31 @@ class Machine:
         return any(item["name"] == "migrate-target" for item in
                    self.qemu.command("qom-list", path="/objects/sf0"))
 
-    def announce(self, target):
-        """Tell the clients where the guest goes."""
+    def announce(self, target, poll):
+        """Tell the clients where the guest goes, and wait for them there."""
         if self.which == "spiceflow":
             self.qemu.set("/objects/sf0", "migrate-target",
                           "127.0.0.1:%d" % self.ports[target])
+            self._look(poll, lambda: all(
+                client["migration"] == "seamless" for client in
+                self.clients(self.qemu)), "the clients to be ready")
         else:
             self.qemu.command("client_migrate_info", protocol="spice",
                               hostname="127.0.0.1", port=self.ports[target])
+
+    @staticmethod
+    def clients(qemu):
+        return qemu.get("/objects/sf0", "stats")["clients"]
+
+    @staticmethod
+    def _look(poll, condition, what, timeout=20):
+        end = time.monotonic() + paths.seconds(timeout)
+        while not condition():
+            poll()
+            time.sleep(0.01)
+            if time.monotonic() > end:
+                raise migration.RigError("waited %g s for %s" %
+                                         (timeout, what))
 
     def cont(self):
         """Go on, also where a migration has just been."""
@@ -186,8 +202,14 @@ class Machine:
         self.guest.adopt(target)
         return old
 
-    def end(self, old):
-        """The old QEMU has done its part."""
+    def end(self, old, poll):
+        """The old QEMU goes when the clients have left it."""
+        if self.which == "spiceflow":
+            self._look(poll, lambda: not self.clients(old),
+                       "the clients to leave the source")
+        else:
+            poll()
+            old.qmp.event("SPICE_MIGRATE_COMPLETED", 20)
         self._end(old)
 
     # -- figures --
@@ -207,5 +229,3 @@ class Machine:
                             into.append(line)
         return found
 
-
-__all__ = ["Machine", "free_port", "wait_until"]
