@@ -540,6 +540,8 @@ STEPS = [
     Step("qemu", "qtests", qemu, "qtest"),
     Step("functional", "functional tests", script, "tests/functional/run",
          "-j", "2"),
+    Step("functional", "torture", script, "scripts/torture", "--no-setup",
+         "--quick"),
     Step("model", "formal model", script, "scripts/model", "--quick"),
 ]
 

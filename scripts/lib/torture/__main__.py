@@ -34,6 +34,7 @@ from .machine import Machine
 
 ERRORS = (Wrong, RigError, QmpError, GuestError, ClientFailed)
 MIB = 1 << 20
+FULL = 900 << 10        # bytes of a device whose queue is as good as full
 
 
 class Run:
@@ -120,10 +121,16 @@ class Run:
             found = [tuple(map(int, re.search(
                 r"bytes (\d+) in (\d+) us", line).groups())) for line in lines]
             if found:
-                print("  devices %s: %d, with %d KiB at most, in %d us at most"
-                      % ({"save": "saved", "load": "loaded"}[kind], len(found),
-                         max(size for size, _ in found) >> 10,
-                         max(us for _, us in found)))
+                times = sorted(us for _, us in found)
+                full = [us for size, us in found if size >= FULL]
+                print("  devices %s: %d, with %d KiB at most, in %d us "
+                      "(median), %d at most; with %d KiB and more: %s" % (
+                          {"save": "saved", "load": "loaded"}[kind],
+                          len(found), max(size for size, _ in found) >> 10,
+                          times[len(times) // 2], times[-1], FULL >> 10,
+                          "%d, in %d us (median)" % (
+                              len(full), sorted(full)[len(full) // 2])
+                          if full else "none"))
         times = sorted(self.machine.downtimes)
         if times:
             print("  downtime of migrations: median %d ms, %d at most" %

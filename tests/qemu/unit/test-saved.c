@@ -15,94 +15,17 @@
  */
 #include "qemu/osdep.h"
 #include <spice/enums.h>
-#include "io/channel-buffer.h"
-#include "migration/qemu-file-types.h"
 #include "migration/vmstate.h"
-#include "monitor/monitor.h"
-#include "qapi/error.h"
-#include "qemu/error-report.h"
+#include "qemu/bswap.h"
 #include "qemu/module.h"
-#include "../migration/qemu-file.h"
 #include "chardev/spiceflow/vdagent.h"
 #include "saved.h"
+#include "stream.h"
 
 #define WALKS           (g_test_slow() ? 3000 : 60)
 #define STEPS           400
 #define DAMAGES         (g_test_slow() ? 40000 : 800)
 #define QUEUE           (64 * 1024)
-
-/*
- * Errors that QEMU reports instead of returning
- */
-
-static GString *reported;
-
-int error_vprintf(const char *fmt, va_list ap)
-{
-    size_t before = reported->len;
-
-    g_string_append_vprintf(reported, fmt, ap);
-    return reported->len - before;
-}
-
-int error_vprintf_unless_qmp(const char *fmt, va_list ap)
-{
-    return error_vprintf(fmt, ap);
-}
-
-/*
- * Streams
- */
-
-static GByteArray *stream_save(SFSaved *saved)
-{
-    QIOChannelBuffer *ioc = qio_channel_buffer_new(4096);
-    QEMUFile *f = qemu_file_new_output(QIO_CHANNEL(ioc));
-    GByteArray *stream = g_byte_array_new();
-
-    saved->data_max = INT32_MAX;
-#if QEMU_VERSION_MAJOR > 10 || QEMU_VERSION_MINOR >= 2
-    g_assert(vmstate_save_state(f, &sf_vmstate_saved, saved, NULL,
-                                &error_abort) == 0);
-#else
-    g_assert(vmstate_save_state(f, &sf_vmstate_saved, saved, NULL) == 0);
-#endif
-    /* The load looks whether a subsection follows. */
-    qemu_put_byte(f, 0);
-    g_assert(qemu_fflush(f) == 0);
-    g_byte_array_append(stream, ioc->data, ioc->usage);
-    qemu_fclose(f);
-    object_unref(OBJECT(ioc));
-    return stream;
-}
-
-/* On failure the reason is in reported. */
-static bool stream_load(SFSaved *saved, const uint8_t *data, size_t len)
-{
-    QIOChannelBuffer *ioc = qio_channel_buffer_new(len);
-    QEMUFile *f;
-    int ret;
-
-    memcpy(ioc->data, data, len);
-    ioc->usage = len;
-    f = qemu_file_new_input(QIO_CHANNEL(ioc));
-    g_string_truncate(reported, 0);
-    saved->data_max = SF_SAVED_DATA_MIN;
-#if QEMU_VERSION_MAJOR > 10 || QEMU_VERSION_MINOR >= 2
-    Error *err = NULL;
-
-    ret = vmstate_load_state(f, &sf_vmstate_saved, saved, 1, &err);
-    if (ret < 0) {
-        g_string_append(reported, error_get_pretty(err));
-        error_free(err);
-    }
-#else
-    ret = vmstate_load_state(f, &sf_vmstate_saved, saved, 1);
-#endif
-    qemu_fclose(f);
-    object_unref(OBJECT(ioc));
-    return ret == 0;
-}
 
 /*
  * A device: what there is of it without QEMU
