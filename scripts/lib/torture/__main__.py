@@ -22,17 +22,13 @@ import sys
 import time
 
 from lib import process
-from lib.guest import GuestError
-from lib.paths import RigError, TESTS, builder
-from lib.qemu import QmpError
+from lib.paths import TESTS, builder
 from lib.rig import Rig
-from lib.sfclient import ClientFailed
 
 from . import events
-from .load import Load, Wrong
+from .load import ERRORS, Load, Wrong
 from .machine import Machine
 
-ERRORS = (Wrong, RigError, QmpError, GuestError, ClientFailed)
 MIB = 1 << 20
 FULL = 900 << 10        # bytes of a device whose queue is as good as full
 
@@ -51,6 +47,7 @@ class Run:
         self.follow = self.machine.follows() and not args.reconnect
         self.counts = collections.Counter()
         self.restored = 0
+        self.broken = 0         # guests that were restored, and do not work
         self.round = 0
         self.problem = None
         self.seconds = 0
@@ -110,8 +107,10 @@ class Run:
             "", "sent", "arrived", "lost", "repeated", "wrong", "MiB"))
         for title, _good, *numbers in self.rows():
             print("  %-20s %8s %8s %8s %8s %8s %9s" % (title, *numbers))
-        print("  clients %d, ended by the server %d; agents started again %d" %
-              (self.load.sessions, self.load.lost_sessions, self.load.agents))
+        print("  clients %d, ended by the server %d; agents started again %d;"
+              " guests restored %d, that do not work %d" %
+              (self.load.sessions, self.load.lost_sessions, self.load.agents,
+               self.restored + self.broken, self.broken))
         self.show_times()
         if self.problem:
             print("  ended early in %s" % self.problem.splitlines()[0])

@@ -10,7 +10,7 @@ import os
 import signal
 import time
 
-from .load import check_twin
+from .load import ERRORS, check_twin
 
 
 def stop(run):
@@ -82,12 +82,18 @@ def restore(run):
     os.unlink(path)
     run.load.resume_reads()
     try:
-        said = check_twin(run.rig, run.machine, twin)
+        said = "%s from there" % check_twin(run.rig, run.machine, twin)
+        run.restored += 1
+    except ERRORS as error:
+        if run.strict:
+            raise
+        said = "and works no more: " + str(error).split(":", 1)[0]
+        run.broken += 1
+        run.rig.clients.pop().close()
     finally:
         run.machine.discard(twin)
-    run.restored += 1
     run.load.wait(0)
-    return "restored beside this one, %s from there" % said
+    return "restored beside this one, " + said
 
 
 def cancel(run):

@@ -22,7 +22,9 @@ import time
 
 from lib.guest import GuestError, fields
 from lib.paths import RigError, seconds
+from lib.qemu import QmpError
 from lib.rig import PORT
+from lib.sfclient import ClientFailed
 
 MIB = 1 << 20
 FILE_SIZE = 3 * MIB
@@ -56,6 +58,9 @@ def make_file(path, size):
     with open(path, "wb") as file:
         file.write(data)
     return hashlib.sha256(data).hexdigest()
+
+
+ERRORS = (Wrong, RigError, QmpError, GuestError, ClientFailed)
 
 
 class Stream:
@@ -382,12 +387,12 @@ class Load:
         """The count of what there is."""
         if self.records.status is None:
             self.records.signal(2)
-        self.conclude(self.records.result())
+        self.conclude(fields(self.records.line("^ok mode=records.*")[0]))
 
 
 def check_twin(rig, machine, guest):
     """A guest that was restored from a file has lost its client, not more: it
-    answers, and another client's records, copy and CD arrive there."""
+    answers, and another client's records and copy arrive there."""
     guest.run("true")
     client = rig.client("--usb", "--records", PORT, "--record-next", "-1",
                         uri=machine.uri_of(guest.qemu))
