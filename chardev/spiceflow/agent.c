@@ -16,10 +16,11 @@
  * as tokens when it attaches.
  *
  * Announcements and answers cross.  An AGENT_START may have been meant for an
- * agent that is gone, and its client believes in another window as soon as it
- * has read of the next one.  So they are counted: one that answers another
- * announcement than the one that attached the client attaches it anew, and what
- * it sent in between went to the agent before.
+ * agent that is gone, with a window of its own, and its client counts anew as
+ * soon as it has read of the next one, whatever it was given before.  So both
+ * are counted, and only the answer to the last announcement attaches a client:
+ * what comes before that was meant for nobody here, and no token is given for
+ * it, which would be one more than the next window has.
  *
  * What concerns a client longer than there is an agent device (where it is in
  * its message, what it has spent) is handed to SFClient when the device goes,
@@ -76,7 +77,11 @@ static void agent_say_to_guest(SFAgent *agent)
     while (spice_flow_server_may_write(flow) &&
            spice_vdagent_take_to_guest(agent->agent, &notice)) {
         buffer.len = notice.len;
-        spice_flow_server_write(flow, &buffer);
+        if (notice.ends_torn) {
+            spice_flow_server_write_unpaid(flow, &buffer);
+        } else {
+            spice_flow_server_write(flow, &buffer);
+        }
     }
 }
 
@@ -355,7 +360,8 @@ static void agent_start(SFDevice *device, SFClient *client, uint32_t tokens)
     SFAgentClient *c = client->agent;
     bool again = c->flow != NULL;
 
-    if (!sf_agent_connected(device)) {
+    /* Another announcement is on its way to it, and its answer will come. */
+    if (!sf_agent_connected(device) || client->agent_unanswered > 1) {
         return;
     }
     if (c->flow && client->agent_unanswered) {

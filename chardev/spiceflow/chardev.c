@@ -236,6 +236,8 @@ static QDict *flow_dict(SFDevice *device)
     qdict_put_str(dict, "name", device->name);
     qdict_put_int(dict, "channel-type", device->endpoint.type);
     qdict_put_int(dict, "channel-id", device->endpoint.id);
+    qdict_put_bool(dict, "frontend",
+                   SF_CHARDEV_FRONTEND(device->frontend.chr) != NULL);
     qdict_put_bool(dict, "running", info.running);
     qdict_put_bool(dict, "guest-open", device->fe_open);
     qdict_put_bool(dict, "guest-waits", info.guest_waits);

@@ -113,132 +113,61 @@ static const SpiceflowOutcome outcomes[SPICE_VDAGENT_OUTCOME__MAX] = {
  * Out
  */
 
-#define EVENT_BASE(events, event)                       \
-    .server = (events)->id,                             \
-    .has_suppressed = (event)->suppressed != 0,         \
-    .suppressed = (event)->suppressed
-
-static void tell_client(SFEvents *events, SFEvent *event)
-{
-    SpiceflowClientConnected connected = {
-        EVENT_BASE(events, event),
-        .connection_id = event->client,
-        .peer = event->peer,
-        .tls = event->tls,
-    };
-    SpiceflowClientRemoved removed = {
-        EVENT_BASE(events, event),
-        .connection_id = event->client,
-        .peer = event->peer,
-        .reason = reasons[event->reason],
-        .message = event->why,
-    };
-
-    if (event->kind == EVENT_CLIENT_CONNECTED) {
-        qapi_event_send_spiceflow_client_connected(&connected);
-    } else {
-        qapi_event_send_spiceflow_client_removed(&removed);
-    }
-}
-
-static void tell_channel(SFEvents *events, SFEvent *event)
-{
-    SpiceflowChannelOpened opened = {
-        EVENT_BASE(events, event),
-        .connection_id = event->client,
-        .channel_type = event->channel_type,
-        .channel_id = event->channel_id,
-        .tls = event->tls,
-    };
-    SpiceflowChannelClosed closed = {
-        EVENT_BASE(events, event),
-        .connection_id = event->client,
-        .channel_type = event->channel_type,
-        .channel_id = event->channel_id,
-        .reason = reasons[event->reason],
-        .message = event->why,
-    };
-
-    if (event->kind == EVENT_CHANNEL_OPENED) {
-        qapi_event_send_spiceflow_channel_opened(&opened);
-    } else {
-        qapi_event_send_spiceflow_channel_closed(&closed);
-    }
-}
-
-static void tell_device(SFEvents *events, SFEvent *event)
-{
-    SpiceflowDeviceClaimed claimed = {
-        EVENT_BASE(events, event),
-        .device = event->device,
-        .name = event->name,
-        .connection_id = event->client,
-    };
-    SpiceflowDeviceReleased released = {
-        EVENT_BASE(events, event),
-        .device = event->device,
-        .name = event->name,
-        .connection_id = event->client,
-        .reason = reasons[event->reason],
-        .message = event->why,
-    };
-
-    if (event->kind == EVENT_DEVICE_CLAIMED) {
-        qapi_event_send_spiceflow_device_claimed(&claimed);
-    } else {
-        qapi_event_send_spiceflow_device_released(&released);
-    }
-}
-
-static void tell_refused(SFEvents *events, SFEvent *event)
-{
-    SpiceflowLinkRefused refused = {
-        EVENT_BASE(events, event),
-        .peer = event->peer,
-        .reason = refusals[event->refusal],
-        .message = event->why,
-    };
-
-    qapi_event_send_spiceflow_link_refused(&refused);
-}
-
-static void tell_transfer(SFEvents *events, SFEvent *event)
+static void tell_transfer(SFEvents *events, const SFEvent *event)
 {
     const SpiceVdagentTransfer *t = &event->transfer;
-    SpiceflowTransfer transfer = {
-        EVENT_BASE(events, event),
-        .device = event->device,
-        .kind = t->file ? SPICEFLOW_TRANSFER_KIND_FILE
-                        : SPICEFLOW_TRANSFER_KIND_CLIPBOARD,
-        .direction = t->to_guest ? SPICEFLOW_DIRECTION_TO_GUEST
-                                 : SPICEFLOW_DIRECTION_TO_CLIENT,
-        .outcome = outcomes[t->outcome],
-        .has_connection_id = t->client != 0,
-        .connection_id = t->client,
-        .has_bytes = t->has_bytes,
-        .bytes = t->bytes,
-    };
 
-    qapi_event_send_spiceflow_transfer(&transfer);
+    qapi_event_send_spiceflow_transfer(
+        events->id, event->suppressed != 0, event->suppressed, event->device,
+        t->file ? SPICEFLOW_TRANSFER_KIND_FILE
+                : SPICEFLOW_TRANSFER_KIND_CLIPBOARD,
+        t->to_guest ? SPICEFLOW_DIRECTION_TO_GUEST
+                    : SPICEFLOW_DIRECTION_TO_CLIENT,
+        outcomes[t->outcome], t->client != 0, t->client, t->has_bytes,
+        t->bytes);
 }
 
-static void event_tell(SFEvents *events, SFEvent *event)
+static void event_tell(SFEvents *events, const SFEvent *event)
 {
+    const char *server = events->id;
+    bool has_suppressed = event->suppressed != 0;
+
     switch (event->kind) {
     case EVENT_CLIENT_CONNECTED:
+        qapi_event_send_spiceflow_client_connected(
+            server, has_suppressed, event->suppressed, event->client,
+            event->peer, event->tls);
+        break;
     case EVENT_CLIENT_REMOVED:
-        tell_client(events, event);
+        qapi_event_send_spiceflow_client_removed(
+            server, has_suppressed, event->suppressed, event->client,
+            event->peer, reasons[event->reason], event->why);
         break;
     case EVENT_CHANNEL_OPENED:
+        qapi_event_send_spiceflow_channel_opened(
+            server, has_suppressed, event->suppressed, event->client,
+            event->channel_type, event->channel_id, event->tls);
+        break;
     case EVENT_CHANNEL_CLOSED:
-        tell_channel(events, event);
+        qapi_event_send_spiceflow_channel_closed(
+            server, has_suppressed, event->suppressed, event->client,
+            event->channel_type, event->channel_id, reasons[event->reason],
+            event->why);
         break;
     case EVENT_DEVICE_CLAIMED:
+        qapi_event_send_spiceflow_device_claimed(
+            server, has_suppressed, event->suppressed, event->device,
+            event->name, event->client);
+        break;
     case EVENT_DEVICE_RELEASED:
-        tell_device(events, event);
+        qapi_event_send_spiceflow_device_released(
+            server, has_suppressed, event->suppressed, event->device,
+            event->name, event->client, reasons[event->reason], event->why);
         break;
     case EVENT_LINK_REFUSED:
-        tell_refused(events, event);
+        qapi_event_send_spiceflow_link_refused(
+            server, has_suppressed, event->suppressed, event->peer,
+            refusals[event->refusal], event->why);
         break;
     case EVENT_TRANSFER:
         tell_transfer(events, event);

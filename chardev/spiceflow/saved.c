@@ -206,6 +206,26 @@ static const VMStateDescription vmstate_selection = {
     }
 };
 
+static bool vdagent_mend_needed(void *opaque)
+{
+    SpiceVdagentState *state = opaque;
+
+    return state->mend_left || state->mend_release;
+}
+
+/* Since version 2 of the streams; those of version 1 end without it. */
+static const VMStateDescription vmstate_vdagent_mend = {
+    .name = "spiceflow/agent/guest/mend",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .needed = vdagent_mend_needed,
+    .fields = (const VMStateField[]) {
+        VMSTATE_UINT32(mend_left, SpiceVdagentState),
+        VMSTATE_UINT8(mend_release, SpiceVdagentState),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
 static const VMStateDescription vmstate_vdagent_once = {
     .name = "spiceflow/agent/guest",
     .version_id = 1,
@@ -242,6 +262,10 @@ static const VMStateDescription vmstate_vdagent_once = {
                              vmstate_questions, SpiceVdagentQuestions),
         VMSTATE_UINT32(next_xfer, SpiceVdagentState),
         VMSTATE_END_OF_LIST()
+    },
+    .subsections = (const VMStateDescription * const []) {
+        &vmstate_vdagent_mend,
+        NULL
     }
 };
 

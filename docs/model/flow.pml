@@ -482,8 +482,8 @@ inline detach(c) {
     :: else
     fi;
 #else
-    /* framed: the current buffer is completed, and the rest of its message
-       when all of it is here */
+    /* framed: the current buffer is completed, and what is here of the rest
+       of its message */
     if
     :: cur_owner[LIVE] == c ->
         cur_owner[LIVE] = ORPHAN;
@@ -492,21 +492,9 @@ inline detach(c) {
     fi;
     if
     :: turn[LIVE] == c ->
-        ok = false; k = NOBODY;
-        n = Q_LEN(c);
-        d = 0;
+        ok = false;
         do
-        :: d < n ->
-            q_get(c, x); q_put(c, x);
-            d++;
-            if
-            :: !MORE(x) && !ok -> ok = true; k = d
-            :: else
-            fi
-        :: else -> break
-        od;
-        do
-        :: ok && k > 0 ->
+        :: !ok && Q_LEN(c) > 0 ->
             if
             :: cur_owner[LIVE] != ORPHAN && len(orphans0) == 0 ->
                 obs_got[ORPHAN] = obs_got[c]
@@ -514,11 +502,11 @@ inline detach(c) {
             fi;
             q_get(c, x);
             orphans0!x;
-            k--
+            ok = !MORE(x)
         :: else -> break
         od;
         torn[LIVE] = !ok;
-        ok = 0; k = 0
+        ok = 0
     :: else
     fi;
     /* the observer: the same message, by another name, or cut off */

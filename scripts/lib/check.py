@@ -339,6 +339,8 @@ def script(step, path, *args):
     if step.check.long:
         args = ["--long" if arg == "--quick" else arg for arg in args]
     env = dict(os.environ, PYTHONUNBUFFERED="1")
+    if step.check.long:
+        env["SPICEFLOW_TEST_LONG"] = "1"
     status = step.run([program, *args], env=env)
     lines = step.said().rstrip().splitlines()
     match = COUNTS.match(lines[-1].strip()) if lines else None

@@ -242,11 +242,25 @@ static void on_line(GObject *source, GAsyncResult *result, gpointer data)
                                         on_line, data);
 }
 
+/* As QEMU's secret objects do it: all of the file is the password. */
+static void password_read(void)
+{
+    GError *error = NULL;
+
+    if (!g_file_get_contents(options.password_file, &options.password, NULL,
+                             &error)) {
+        g_printerr("sfclient: %s\n", error->message);
+        exit(1);
+    }
+}
+
 static void options_parse(int *argc, char ***argv)
 {
     const GOptionEntry entries[] = {
         { "password", 0, 0, G_OPTION_ARG_STRING, &options.password,
           "the server's password", "TEXT" },
+        { "password-file", 0, 0, G_OPTION_ARG_FILENAME,
+          &options.password_file, "a file with it", "FILE" },
         { "ca-file", 0, 0, G_OPTION_ARG_FILENAME, &options.ca_file,
           "certificate authority for TLS", "FILE" },
         { "host-subject", 0, 0, G_OPTION_ARG_STRING, &options.host_subject,
@@ -282,6 +296,9 @@ static void options_parse(int *argc, char ***argv)
         exit(1);
     }
     g_option_context_free(context);
+    if (options.password_file) {
+        password_read();
+    }
 }
 
 int main(int argc, char **argv)

@@ -13,6 +13,7 @@
 
 typedef struct Options {
     char *password;
+    char *password_file;
     char *ca_file;
     char *host_subject;
     char *card_db;

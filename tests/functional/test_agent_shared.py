@@ -102,8 +102,9 @@ class TestTurns(Shared):
 
     def test_pause_in_mid_message(self):
         """Who pauses there while others wait loses the turn: the guest is
-        made to forget its part, the others are introduced anew and go on, and
-        the one who paused stays, and works again with its next message."""
+        made to forget its part where that can not be ended otherwise, the
+        others are introduced anew and go on, and the one who paused stays, and
+        works again with its next message."""
         agent = self.agent()
         a, b = self.clients(2, agent)
         parts = ag.pieces(ag.message(DATA, LONG))
@@ -149,6 +150,93 @@ class TestTurns(Shared):
         agent.say(ag.CLIPBOARD, contents(b"text"))
         assert b.take() == (ag.CLIPBOARD, contents(b"text"))
         assert b.silent()
+
+    def begin_copy(self, agent, client, name):
+        """A copy that the guest has agreed to; the guest's number for it."""
+        number = struct.pack("<I", 1)
+        client.say(ag.FILE_XFER_START, number + name)
+        body = agent.expect(ag.FILE_XFER_START)
+        assert body[4:] == name
+        agent.say(ag.FILE_XFER_STATUS, body[:4] + bytes(4))
+        assert client.take() == (ag.FILE_XFER_STATUS, number + bytes(4))
+        return body[:4]
+
+    def test_breaks_off_in_file_data(self):
+        """Who pauses, or leaves, in the data of its file costs itself that
+        copy, and nobody anything: the guest is told that it is cancelled, and
+        gets as many bytes as it waits for."""
+        cancelled = struct.pack("<I", 1)
+        for leaves in (False, True):
+            agent = self.agent()
+            a, b = self.clients(2, agent)
+            of_a = self.begin_copy(agent, a, b"a")
+            of_b = self.begin_copy(agent, b, b"b")
+            data = struct.pack("<IQ", 1, 9000) + b"a" * 9000
+            parts = ag.pieces(ag.message(ag.FILE_XFER_DATA, data))
+            for part in parts[:2]:
+                a.main.agent_data(part)
+                agent.read_chunk()
+            last = struct.pack("<IQ", 1, 1) + b"b"
+            b.say(ag.FILE_XFER_DATA, last)
+            self.wait_queued(b, 1)
+            if leaves:
+                # what is on its way goes, and what the guest has yet to get
+                with self.guest_asleep():
+                    a.main.agent_data(parts[2])
+                    self.wait_queued(a, 1)
+                    a.session.close()
+                    self.wait_gone(a)
+            assert agent.take_message(ag.PORT_SERVER, LATE) == (
+                ag.FILE_XFER_STATUS, of_a + cancelled)
+            sent = 2048 * (3 if leaves else 2) - 20
+            assert agent.take_message() == (
+                ag.FILE_XFER_DATA,
+                of_a + data[4:sent] + bytes(len(data) - sent))
+            assert agent.take_message() == (ag.FILE_XFER_DATA,
+                                            of_b + last[4:])
+            agent.say(ag.FILE_XFER_STATUS, of_b + struct.pack("<I", 3))
+            assert b.take() == (ag.FILE_XFER_STATUS,
+                                struct.pack("<II", 1, 3))
+            assert agent.silent()
+            if not leaves:
+                assert a.take() == (ag.FILE_XFER_STATUS,
+                                    struct.pack("<I", 1) + cancelled)
+                for part in parts[2:]:
+                    a.main.agent_data(part)
+                self.begin_copy(agent, a, b"again")
+                a.session.close()
+            b.session.close()
+
+    def test_breaks_off_in_contents(self):
+        """The same in clipboard contents: they are given up before they end,
+        and offered again after that."""
+        agent = self.agent()
+        a, b = self.clients(2, agent)
+        of_b = self.begin_copy(agent, b, b"b")
+        a.say(ag.CLIPBOARD_GRAB, grab(TEXT))
+        agent.expect(ag.CLIPBOARD_GRAB)
+        agent.say(ag.CLIPBOARD_REQUEST, ask())
+        assert a.expect(ag.CLIPBOARD_REQUEST) == ask()
+        body = contents(b"x" * 5000)
+        parts = ag.pieces(ag.message(ag.CLIPBOARD, body))
+        a.main.agent_data(parts[0])
+        agent.read_chunk()
+        last = struct.pack("<IQ", 1, 1) + b"b"
+        b.say(ag.FILE_XFER_DATA, last)
+        assert agent.take_message(ag.PORT_SERVER, LATE) == (
+            ag.CLIPBOARD_RELEASE, struct.pack("<I", 0))
+        assert not agent.streams[ag.PORT_SERVER]
+        assert agent.take_message() == (
+            ag.CLIPBOARD, body[:2028] + bytes(len(body) - 2028))
+        assert agent.take_message(ag.PORT_SERVER) == (ag.CLIPBOARD_GRAB,
+                                                      grab(TEXT))
+        assert agent.take_message() == (ag.FILE_XFER_DATA, of_b + last[4:])
+        for part in parts[1:]:
+            a.main.agent_data(part)
+        agent.say(ag.CLIPBOARD_REQUEST, ask())
+        assert a.expect(ag.CLIPBOARD_REQUEST) == ask()
+        a.say(ag.CLIPBOARD, contents(b"again"))
+        assert agent.take_message() == (ag.CLIPBOARD, contents(b"again"))
 
     def test_pause_when_nobody_waits(self):
         """A pause costs nothing as long as nobody else has a message."""

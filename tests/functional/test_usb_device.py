@@ -230,6 +230,28 @@ class TestXhci(Device):
     def test_reboot(self):
         self.reboot()
 
+    def test_d32_malformed(self):
+        """Each packet that would end QEMU ends its client's channel instead,
+        and what the guest reads from the next client's device is right."""
+        for name, packet in ur.malformed().items():
+            session = self.rig.raw()
+            channel = session.open(sc.USBREDIR, 0)
+            channel.send_data(ur.hello())
+            channel.receive_data(80)
+            channel.connection.offer(channel.message(
+                sc.MSGC_DATA, packet + bytes(500)))
+            channel.wait_closed(5)
+            notice = session.main.expect(sc.MSG_NOTIFY)
+            assert b"usbredir packet from the client" in notice, name
+            session.close()
+            wait_until(lambda: not self.devices.clients(), 5, "the leave")
+            before = self.devices.tap.sizes()
+            device = self.devices.plug()
+            self.guest.start("usbtool bulk-in 65536 5").result()
+            self.devices.tap.same_as(device.captured(), before)
+            device.leave()
+            self.devices.gone()
+
     def test_device_del(self):
         """The device is deleted in the middle of transfers, and with it its
         chardev; another one in its place works."""

@@ -13,8 +13,8 @@
  *   8  a client's start is undone 9  a client leaves and comes back
  *
  * 10 and up save the state and restore it.  What comes out is read by a checker
- * of its own: the guest has to get whole chunks, whole messages, and on port 1
- * no message of one client inside another's; a client gets pieces of at most
+ * of its own: the guest has to get whole chunks, whole messages, also of who
+ * breaks off, and on port 1 no message of one client inside another's; a client gets pieces of at most
  * 2048 bytes that are messages from their first header to their last byte.
  *
  * Seeds are written by test-vdagent --corpus DIR.
@@ -122,10 +122,27 @@ static void check_buffer(Fuzz *fuzz, unsigned i, const SpiceFlowBuffer *buffer)
     check(buffer->more == (fuzz->guest_left > 0), "more");
 }
 
-static void check_notice(const SpiceVdagentNotice *notice)
+/* The rest of a message that a client did not end. */
+static void check_mend(Fuzz *fuzz, const SpiceVdagentNotice *notice)
+{
+    size_t len = notice->len - 8;
+
+    check(len && len <= fuzz->guest_left, "not filled up too far");
+    check(spice_flow_get_u32(notice->data + 4) == len, "a chunk is whole");
+    fuzz->guest_left -= len;
+    check(notice->ends_torn == !fuzz->guest_left, "filled up is ended");
+}
+
+static void check_notice(Fuzz *fuzz, const SpiceVdagentNotice *notice)
 {
     check(notice->len >= 8 && notice->len <= sizeof(notice->data),
           "a notice has bytes");
+    if (spice_flow_get_u32(notice->data) == VDP_CLIENT_PORT) {
+        check_mend(fuzz, notice);
+        return;
+    }
+    check(!notice->ends_torn || spice_flow_get_u32(notice->data + 12) ==
+          VD_AGENT_CLIENT_DISCONNECTED, "only that makes a guest forget");
     check(spice_flow_get_u32(notice->data) == VDP_SERVER_PORT, "port 2");
     check(spice_flow_get_u32(notice->data + 4) == notice->len - 8,
           "a notice is one chunk");
@@ -142,11 +159,11 @@ static void take_notices(Fuzz *fuzz)
     SpiceVdagentNotice notice;
 
     if (spice_vdagent_take_disconnect(fuzz->agent, &notice)) {
-        check_notice(&notice);
+        check_notice(fuzz, &notice);
         fuzz->guest_left = 0;
     }
     while (spice_vdagent_take_to_guest(fuzz->agent, &notice)) {
-        check_notice(&notice);
+        check_notice(fuzz, &notice);
     }
     for (unsigned i = 0; i < CLIENTS; i++) {
         SpiceVdagentClient *client = client_at(fuzz, i);
@@ -206,6 +223,13 @@ static void from_guest(Fuzz *fuzz, const uint8_t *data, size_t len)
     check(!len || spice_vdagent_guest_error(fuzz->agent), "all is taken");
 }
 
+/* What was torn is ended, one way or the other. */
+static void take_torn(Fuzz *fuzz, bool torn)
+{
+    take_notices(fuzz);
+    check(!torn || !fuzz->guest_left, "what was torn has an end");
+}
+
 /* As the flow-control machine would say it. */
 static bool torn_by(const Fuzz *fuzz, unsigned i)
 {
@@ -214,16 +238,20 @@ static bool torn_by(const Fuzz *fuzz, unsigned i)
 
 static void client_remove(Fuzz *fuzz, unsigned i)
 {
-    spice_vdagent_client_remove(client_at(fuzz, i), torn_by(fuzz, i));
+    bool torn = torn_by(fuzz, i);
+
+    spice_vdagent_client_remove(client_at(fuzz, i), torn);
     fuzz->client_left[i % CLIENTS] = 0;
-    take_notices(fuzz);
+    take_torn(fuzz, torn);
 }
 
 static void client_stop(Fuzz *fuzz, unsigned i)
 {
-    spice_vdagent_client_stop(client_at(fuzz, i), torn_by(fuzz, i));
+    bool torn = torn_by(fuzz, i);
+
+    spice_vdagent_client_stop(client_at(fuzz, i), torn);
     fuzz->client_left[i % CLIENTS] = 0;
-    take_notices(fuzz);
+    take_torn(fuzz, torn);
 }
 
 /* It leaves, and comes back where it is in its message. */
@@ -247,7 +275,7 @@ static void from_client(Fuzz *fuzz, unsigned i, const uint8_t *data,
     /* the flow-control machine lets nobody in between */
     if (fuzz->guest_left && fuzz->guest_owner != i) {
         spice_vdagent_client_turn_lost(client_at(fuzz, fuzz->guest_owner));
-        take_notices(fuzz);
+        take_torn(fuzz, true);
     }
     switch (spice_vdagent_client_piece(client, copy, len, &buffer)) {
     case SPICE_VDAGENT_PASS:
@@ -319,6 +347,7 @@ static void run_op(Fuzz *fuzz, Input *in)
         client_remove(fuzz, arg);
     } else if (client && torn_by(fuzz, arg)) {
         spice_vdagent_client_turn_lost(client);
+        take_torn(fuzz, true);
     }
 }
 

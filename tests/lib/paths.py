@@ -36,6 +36,12 @@ def scaled(amount, least=1):
     return max(least, int(amount * scale))
 
 
+def unless_quick(quick, full):
+    """QUICK, or FULL with SPICEFLOW_TEST_LONG=1, as scripts/check --long
+    sets it: for sizes that take minutes."""
+    return full if os.environ.get("SPICEFLOW_TEST_LONG") else quick
+
+
 def emulator():
     """Command that starts QEMU; SPICEFLOW_QEMU_BINARY names another binary."""
     other = os.environ.get("SPICEFLOW_QEMU_BINARY")

@@ -5,16 +5,20 @@ QMP and the guest's two serial ports come through socket pairs whose other end
 QEMU inherits: no path, no port, no race with start-up.
 """
 
-import json
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
 from . import paths
 from .paths import RigError, seconds
 from .process import Process, wait_until
+
+sys.path.append(str(paths.ROOT / "scripts" / "lib"))
+
+import qmp                                          # noqa: E402
 
 MEMORY = 640
 KERNEL_LINE = "console=ttyS0 loglevel=5 panic=-1 mitigations=off"
@@ -25,50 +29,23 @@ ACCELERATORS = {
 }
 
 
-class QmpError(Exception):
-    """QMP answered a command with an error."""
-
-    def __init__(self, error):
-        super().__init__("%s: %s" % (error["class"], error["desc"]))
-        self.kind = error["class"]
-        self.desc = error["desc"]
+QmpError = qmp.Refused
 
 
-class Qmp:
+class Qmp(qmp.Qmp):
     """The machine protocol on one end of a socket pair."""
 
     def __init__(self, sock, alive):
-        self.sock = sock
-        self.alive = alive      # why an end of file happened, as text
-        self.buffer = b""
-        self.events = []
-        self.next_id = 0
-
-    def close(self):
-        self.sock.close()
-
-    def _message(self, end):
-        while b"\n" not in self.buffer:
-            left = end - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            self.sock.settimeout(left)
-            try:
-                piece = self.sock.recv(65536)
-            except ConnectionError:
-                piece = b""
-            if not piece:
-                raise RigError("QEMU closed QMP: " + self.alive())
-            self.buffer += piece
-        line, _, self.buffer = self.buffer.partition(b"\n")
-        return json.loads(line)
+        super().__init__(sock)
+        self.why_ended = lambda: "QEMU closed QMP: " + alive()
 
     def handshake(self, timeout):
         try:
-            self._message(time.monotonic() + seconds(timeout))
+            self.greet(seconds(timeout))
         except TimeoutError:
             raise RigError("no QMP greeting within %g s" % timeout) from None
-        self.command("qmp_capabilities")
+        except qmp.Lost as lost:
+            raise RigError(str(lost)) from None
 
     def command(self, name, timeout=10, **arguments):
         """Run one command; underscores in argument names become dashes."""
@@ -77,28 +54,10 @@ class Qmp:
 
     def execute(self, name, arguments=None, timeout=10):
         """The same, with the arguments as they are."""
-        self.next_id += 1
-        request = {"execute": name, "id": self.next_id}
-        if arguments:
-            request["arguments"] = arguments
         try:
-            self.sock.settimeout(seconds(timeout))
-            self.sock.sendall(json.dumps(request).encode() + b"\n")
-        except OSError:
-            raise RigError("QEMU closed QMP: " + self.alive()) from None
-        end = time.monotonic() + seconds(timeout)
-        while True:
-            try:
-                message = self._message(end)
-            except TimeoutError:
-                raise RigError("%s got no answer within %g s" %
-                               (name, timeout)) from None
-            if "event" in message:
-                self.events.append(message)
-            elif message.get("id") == self.next_id:
-                if "error" in message:
-                    raise QmpError(message["error"])
-                return message["return"]
+            return super().execute(name, arguments, seconds(timeout))
+        except qmp.Lost as lost:
+            raise RigError(str(lost)) from None
 
     def event(self, name, timeout=10, **fields):
         """The next event of that name with those data fields; it is used up.
@@ -117,10 +76,12 @@ class Qmp:
                     self.events.remove(message)
                     return message.get("data", {})
             try:
-                message = self._message(end)
+                message = self.message(end)
             except TimeoutError:
                 raise RigError("no event %s within %g s" %
                                (name, timeout)) from None
+            except qmp.Lost as lost:
+                raise RigError(str(lost)) from None
             if "event" in message:
                 self.events.append(message)
 

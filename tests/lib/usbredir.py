@@ -5,6 +5,7 @@ The drive is the usb-host's side of the protocol: it says hello, connects as a
 mass storage device and answers what the guest asks of it, out of a bytearray.
 """
 
+import os
 import struct
 import threading
 
@@ -66,6 +67,26 @@ def bulk(endpoint, data=b"", status=SUCCESS, length=None, stream=0):
     length = len(data) if length is None else length
     return struct.pack("<BBHIH", endpoint, status, length & 0xffff, stream,
                        length >> 16) + data
+
+
+def malformed():
+    """Packets that end usb-redir, or QEMU with it: {what is wrong: packet}."""
+    connect = struct.pack("<BBBBHHH", 2, 0, 0, 0, 0x46f4, 1, 0x100)
+    return {
+        "short": packet(DEVICE_CONNECT, connect[:-1]),
+        "long": packet(DEVICE_CONNECT, connect + b"x"),
+        "unknown type": packet(99),
+        "bad length": packet(BULK, bulk(0x81, b"abc", length=4)),
+        "wrong endpoint": packet(ISO, struct.pack("<BBH", 0x02, 0, 4) +
+                                 b"abcd"),
+        "garbage": os.urandom(4) + b"\xff" * 400,
+        "huge": packet(BULK, b"", size=0xffffffff),
+        "hello again": hello(),
+        "filter": packet(FILTER_FILTER, b"-1,-1,-1,-1,1\0"),
+        "interrupt": packet(INTERRUPT, struct.pack("<BBH", 0x81, 0, 9) +
+                            b"abcd"),
+        "tiny bulk packets": packet(EP_INFO, ep_info({0x81: (2, 0, 0, 0)})),
+    }
 
 
 class Stream:

@@ -744,7 +744,8 @@ void flow_model_server_write_unpaid(FlowModel *m,
     for (guint i = 0; i < m->server->len; i++) {
         Buf *old = m->server->pdata[i];
 
-        if (old->size == b->size && !memcmp(old->data, b->data, b->size)) {
+        if (!old->paid && old->size == b->size &&
+            !memcmp(old->data, b->data, b->size)) {
             return;
         }
     }
@@ -972,17 +973,6 @@ static uint32_t drop_ring(FlowModelClient *c, uint32_t keep)
     return n;
 }
 
-/* How many of the buffers that a client has queued end its message, or 0. */
-static guint message_end(const FlowModelClient *c)
-{
-    for (guint i = 0; i < c->queue->len; i++) {
-        if (!((Buf *)c->queue->pdata[i])->more) {
-            return i + 1;
-        }
-    }
-    return 0;
-}
-
 static uint32_t detach(FlowModelClient *c)
 {
     FlowModel *m = c->m;
@@ -998,17 +988,16 @@ static uint32_t detach(FlowModelClient *c)
         }
     }
     if (m->turn == c && framed) {
-        guint parts = message_end(c);
-
-        c->broken = parts == 0;
-        m->torn = c->broken;
-        for (; parts; parts--) {
+        c->broken = true;
+        while (c->broken && c->queue->len) {
             Buf *b = pop(c->queue);
 
             b->owner = NULL;
             b->price = 0;
             push(m->orphans, b);
+            c->broken = b->more;
         }
+        m->torn = c->broken;
     }
     if (m->turn == c) {
         m->turn = NULL;

@@ -284,6 +284,13 @@ static void take_notices(Run *run)
 
     while (spice_vdagent_take_disconnect(run->agent, &notice) ||
            spice_vdagent_take_to_guest(run->agent, &notice)) {
+        bool own = spice_flow_get_u32(notice.data) == VDP_SERVER_PORT;
+
+        /* what is filled up has its end with the last of it */
+        expect(run, notice.ends_torn ==
+               (own ? spice_flow_get_u32(notice.data + 12) ==
+                          VD_AGENT_CLIENT_DISCONNECTED
+                    : notice.len < sizeof(notice.data)), "ends a torn one");
         g_queue_push_tail(&run->to_guest,
                           g_bytes_new(notice.data, notice.len));
     }
@@ -845,6 +852,7 @@ static void test_odds(void)
     SpiceVdagentNotice notice;
     SpiceVdagentPiece piece;
     SpiceVdagentInfo info;
+    const size_t max = SPICE_VDAGENT_NOTICE_MAX - 28;
     uint8_t payload[SPICE_VDAGENT_NOTICE_MAX] = { 0 };
 
     spice_vdagent_free(NULL);
@@ -878,11 +886,11 @@ static void test_odds(void)
     g_assert_cmpuint(info.clipboard_owner[1], ==, 0);
     g_assert_cmpuint(info.messages[SPICE_VDAGENT_EV_TO_GUEST], ==, 2);
 
-    payload[71] = 5;
-    g_assert_true(spice_vdagent_build_chunk(&notice, 99, payload, 72));
-    g_assert_cmpmem(notice.data + 28, 72, payload, 72);
+    payload[max - 1] = 5;
+    g_assert_true(spice_vdagent_build_chunk(&notice, 99, payload, max));
+    g_assert_cmpmem(notice.data + 28, max, payload, max);
     g_assert_cmpuint(notice.len, ==, SPICE_VDAGENT_NOTICE_MAX);
-    g_assert_false(spice_vdagent_build_chunk(&notice, 99, payload, 73));
+    g_assert_false(spice_vdagent_build_chunk(&notice, 99, payload, max + 1));
 
     g_assert_cmpstr(spice_vdagent_event_name(SPICE_VDAGENT_EV__MAX), ==, "?");
     for (unsigned i = 0; i < SPICE_VDAGENT_EV__MAX; i++) {
@@ -997,6 +1005,10 @@ static const StateTest state_tests[] = {
                      S(2, refused.num, 16), A(replies[0].num, 16) } },
     { "replies 0: bad num", false, { A(replies[0].num, 17) } },
     { "replies 1: bad num", false, { A(replies[1].num, 17) } },
+    { NULL, false, { A(mend_left, 4 << 20), A(mend_release, 3) } },
+    { "mend 0: bad left", false, { A(mend_left, (4 << 20) + 1) } },
+    { "mend 0: bad release", false, { A(mend_release, 1) } },
+    { "mend 0: bad release", false, { A(mend_left, 1), A(mend_release, 4) } },
     { "client 0: bad id", false, { C(0, id, 0) } },
     { "client 0: bad id", false, { C(0, id, UINT32_MAX) } },
     { "client 1: bad id, there twice", false, { C(1, id, 1) } },

@@ -1036,6 +1036,122 @@ static const VdagentScript vdagent_scripts[] = {
     "lost A", GONE,
 } },
 
+/* The same in a message that can be ended so that nothing comes of it */
+
+#define TWO_WITH_FILES \
+    "add A", "start A", "add B", "start B", \
+    "A> ( xstart 1 b:9 )", "guest< [ ( xstart 0x80000000 b:9 ) ]", \
+    "B> ( xstart 1 b:9 )", "guest< [ ( xstart 0x80000001 b:9 ) ]", \
+    "A> ( xdata size=6000 1 9 0 2016*b:1 )", \
+    "guest< [ ( xdata size=6000 0x80000000 9 0 2016*b:1 ) ] +"
+#define TWO_WITH_CONTENTS(caps) \
+    "add A", "start A", "add B", "start B", \
+    "A> ( caps 1 " caps " )", "guest< [ ( caps 1 " caps " ) ]", \
+    "guest> [ ( caps 0 " caps " ) ]", "A< ( caps 0 " caps " )", \
+    "B< ( caps 0 " caps " )", \
+    "B> ( xstart 1 b:9 )", "guest< [ ( xstart 0x80000000 b:9 ) ]"
+
+{ "mend-file-turn-lost", {
+    TWO_WITH_FILES,
+    "lost A",
+    "guest< [ port=2 ( xstatus 0x80000000 1 ) ]",
+    "guest< [ 2048*b:0 ]", "guest< [ 1924*b:0 ]",
+    "A< ( xstatus 1 1 )",
+    "file to-guest cancelled A 5988", "unreported",
+    "B> ( xdata 1 0 0 )", "guest< [ ( xdata 0x80000001 0 0 ) ]",
+    "guest> [ ( xstatus 0x80000001 3 ) ]", "B< ( xstatus 1 3 )",
+    "A> 2048*b:1", "A> 1924*b:1",
+    "A> ( xdata 1 9 0 )", "dropped 1",
+    "A> ( xstart 2 b:9 )", "guest< [ ( xstart 0x80000002 b:9 ) ]",
+} },
+{ "mend-file-torn", {
+    TWO_WITH_FILES,
+    "torn A",
+    "guest< [ port=2 ( xstatus 0x80000000 1 ) ]",
+    "guest< [ 2048*b:0 ]", "guest< [ 1924*b:0 ]",
+    "B> ( xdata 1 0 0 )", "guest< [ ( xdata 0x80000001 0 0 ) ]",
+    "remove B", GONE,
+} },
+{ "mend-file-that-has-ended", {
+    TWO_WITH_FILES,
+    "guest> [ ( xstatus 0x80000000 2 ) ]", "A< ( xstatus 1 2 )",
+    "lost A", "guest< [ 2048*b:0 ]", "guest< [ 1924*b:0 ]",
+} },
+{ "mend-file-again", {
+    TWO_WITH_FILES,
+    "lost A",
+    "guest< [ port=2 ( xstatus 0x80000000 1 ) ]",
+    "guest< [ 2048*b:0 ]", "guest< [ 1924*b:0 ]",
+    "A< ( xstatus 1 1 )",
+    "B> ( xdata size=3000 1 9 0 2016*b:1 )",
+    "guest< [ ( xdata size=3000 0x80000001 9 0 2016*b:1 ) ] +",
+    "torn B",
+    "guest< [ port=2 ( xstatus 0x80000001 1 ) ]", "guest< [ 972*b:0 ]",
+} },
+{ "mend-not-once-the-agent-is-gone", {
+    TWO_WITH_FILES,
+    "hold", "lost A", "reset", "take",
+} },
+{ "mend-not-once-the-last-is-gone", {
+    TWO_WITH_FILES,
+    "hold", "lost A", "remove A", "remove B", "take", GONE,
+} },
+{ "mend-not-what-is-forgotten", {
+    TWO_WITH_FILES,
+    "hold", "lost A", "lost B", "lost A", "take", GONE,
+    "A< ( xstatus 1 1 )", "B< ( xstatus 1 1 )",
+} },
+{ "mend-not-too-much", {
+    "add A", "start A", "add B", "start B",
+    "A> ( xstart 1 b:9 )", "guest< [ ( xstart 0x80000000 b:9 ) ]",
+    "A> ( xdata size=0x600000 1 9 0 2016*b:1 )",
+    "guest< [ ( xdata size=0x600000 0x80000000 9 0 2016*b:1 ) ] +",
+    "lost A", GONE, "A< ( xstatus 1 1 )",
+} },
+{ "mend-contents-turn-lost", {
+    TWO_WITH_CONTENTS("0x60"),
+    "A> ( grab 1 1 )", "guest< [ ( grab 1 1 ) ]",
+    "guest> [ ( ask 1 1 ) ]", "A< ( ask 1 1 )",
+    "A> ( clip size=3000 1 1 2020*b:1 )",
+    "guest< [ ( clip size=3000 1 1 2020*b:1 ) ] +",
+    "lost A",
+    "guest< [ port=2 ( release 1 ) ]", "guest< [ 972*b:0 ]",
+    "guest< [ port=2 ( grab 1 1 ) ]",
+    "owner 1 A",
+    "B> ( xdata 1 0 0 )", "guest< [ ( xdata 0x80000000 0 0 ) ]",
+    "A> 972*b:1",
+    "guest> [ ( ask 1 1 ) ]", "A< ( ask 1 1 )",
+    "A> ( clip 1 1 b:1 )", "guest< [ ( clip 1 1 b:1 ) ]",
+} },
+{ "mend-contents-torn", {
+    TWO_WITH_CONTENTS("0x20"),
+    "A> ( grab 1 )", "guest< [ ( grab 1 ) ]",
+    "A> ( clip size=3000 1 2024*b:1 )",
+    "guest< [ ( clip size=3000 1 2024*b:1 ) ] +",
+    "torn A",
+    "guest< [ port=2 ( release ) ]", "guest< [ 972*b:0 ]",
+    "owner 0 none",
+    "B> ( xdata 1 0 0 )", "guest< [ ( xdata 0x80000000 0 0 ) ]",
+} },
+{ "mend-contents-of-one-who-is-owner-no-more", {
+    TWO_WITH_CONTENTS("0x20"),
+    "A> ( grab 1 )", "guest< [ ( grab 1 ) ]",
+    "A> ( clip size=3000 1 2024*b:1 )",
+    "guest< [ ( clip size=3000 1 2024*b:1 ) ] +",
+    /* this waits for A's to end */
+    "B> ( grab 1 )", "guest< [ ( grab 1 ) ]",
+    "lost A",
+    "guest< [ port=2 ( release ) ]", "guest< [ 972*b:0 ]",
+    "owner 0 B",
+} },
+{ "mend-contents-not-of-an-agent-that-does-not-ask", {
+    TWO_WITH_CONTENTS("0x8"),
+    "A> ( clip size=3000 1 2024*b:1 )",
+    "guest< [ ( clip size=3000 1 2024*b:1 ) ] +",
+    "lost A",
+    GONE, "guest< [ port=2 ( caps 1 0x8 ) ]", "B< ( xstatus 1 1 )",
+} },
+
 /* File transfers */
 
 { "xfer-alone", {

@@ -109,28 +109,22 @@ static void to_guest_disown(SpiceFlowMessage *msg, size_t pos)
 }
 
 /*
- * The client leaves in the middle of a message.  When all of it is here, the
- * rest of it outlives the client.  Returns whether it is.
+ * The client leaves in the middle of a message: what is here of the rest
+ * outlives it.  Returns whether that is all.
  */
 static bool client_orphan_message(SpiceFlowClient *client)
 {
-    GList *last = client->to_guest.head;
+    bool more = true;
+    GList *link;
 
-    while (last && ((SpiceFlowMessage *)last->data)->more) {
-        last = last->next;
-    }
-    if (!last) {
-        return false;
-    }
-    for (bool more = true; more;) {
-        GList *link = g_queue_pop_head_link(&client->to_guest);
+    while (more && (link = g_queue_pop_head_link(&client->to_guest))) {
         SpiceFlowMessage *msg = link->data;
 
         more = msg->more;
         to_guest_disown(msg, 0);
         g_queue_push_tail_link(&client->flow->orphans, link);
     }
-    return true;
+    return !more;
 }
 
 uint32_t flow_to_guest_detach(SpiceFlowClient *client)
@@ -516,7 +510,8 @@ void spice_flow_server_write_unpaid(SpiceFlow *flow,
                                     const SpiceFlowBuffer *buffer)
 {
     for (GList *l = flow->server.head; l; l = l->next) {
-        if (message_is(l->data, buffer)) {
+        if (!((SpiceFlowMessage *)l->data)->paid &&
+            message_is(l->data, buffer)) {
             return;
         }
     }

@@ -439,6 +439,21 @@ void vdagent_clipboard_forgotten(Agent *agent)
     }
 }
 
+bool vdagent_clipboard_mend(Client *client, unsigned index)
+{
+    Agent *agent = client->agent;
+    Selection *sel = &agent->s.selection[index];
+
+    if (!vdagent_caps_has(&agent->s.guest, VD_AGENT_CAP_CLIPBOARD_BY_DEMAND)) {
+        return false;
+    }
+    agent->s.mend_release = index + 1;
+    if (sel->owner == client->s.id) {
+        sel->grab_due = true;
+    }
+    return true;
+}
+
 void vdagent_clipboard_take_away(Agent *agent, const SpiceVdagentPolicy *old)
 {
     bool to_client =

@@ -18,8 +18,9 @@ static void notice_begin(Notice *notice, bool to_guest, uint32_t type)
 {
     uint8_t *p = notice->data;
 
-    memset(p, 0, sizeof(notice->data));
+    memset(p, 0, CHUNK_HEADER_SIZE + HEADER_SIZE);
     notice->len = HEADER_SIZE;
+    notice->ends_torn = false;
     if (to_guest) {
         spice_flow_put_u32(p, VDP_SERVER_PORT);
         p += CHUNK_HEADER_SIZE;
@@ -132,8 +133,9 @@ bool spice_vdagent_take_disconnect(SpiceVdagent *agent,
         return false;
     }
     agent->s.disconnect_due = false;
-    return spice_vdagent_build_chunk(notice, VD_AGENT_CLIENT_DISCONNECTED,
-                                     NULL, 0);
+    spice_vdagent_build_chunk(notice, VD_AGENT_CLIENT_DISCONNECTED, NULL, 0);
+    notice->ends_torn = true;
+    return true;
 }
 
 static bool take_announce_to_guest(Agent *agent, Notice *notice)
@@ -169,6 +171,19 @@ static bool take_max_clipboard(Agent *agent, Notice *notice)
     return notice_end(notice, true);
 }
 
+/* Before what is filled up gets its end, and before anybody grabs. */
+static bool take_mend_release(Agent *agent, Notice *notice)
+{
+    unsigned index = agent->s.mend_release;
+
+    if (!index) {
+        return false;
+    }
+    agent->s.mend_release = 0;
+    agent->s.selection[index - 1].release_due = false;
+    return build_release(agent, notice, true, index - 1);
+}
+
 static bool take_clipboard_to_guest(Agent *agent, unsigned index,
                                     Notice *notice)
 {
@@ -179,7 +194,7 @@ static bool take_clipboard_to_guest(Agent *agent, unsigned index,
         sel->release_due = false;
         return build_release(agent, notice, true, index);
     }
-    if (sel->grab_due) {
+    if (sel->grab_due && !agent->s.mend_left) {
         sel->grab_due = false;
         return build_grab(agent, notice, true, index);
     }
@@ -195,7 +210,8 @@ bool spice_vdagent_take_to_guest(SpiceVdagent *agent,
     if (agent->s.disconnect_due) {
         return false;
     }
-    if (take_announce_to_guest(agent, notice) ||
+    if (take_mend_release(agent, notice) ||
+        take_announce_to_guest(agent, notice) ||
         take_max_clipboard(agent, notice)) {
         return true;
     }
@@ -204,8 +220,11 @@ bool spice_vdagent_take_to_guest(SpiceVdagent *agent,
             return true;
         }
     }
-    return vdagent_xfer_take_cancelled(agent, &id) &&
-           build_status(notice, true, id, VD_AGENT_FILE_XFER_STATUS_CANCELLED);
+    if (vdagent_xfer_take_cancelled(agent, &id)) {
+        return build_status(notice, true, id,
+                            VD_AGENT_FILE_XFER_STATUS_CANCELLED);
+    }
+    return vdagent_mend_take(agent, notice);
 }
 
 /*

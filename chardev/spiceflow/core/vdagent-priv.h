@@ -142,6 +142,8 @@ void vdagent_clipboard_client_joined(Client *client);
 /* The guest dropped all it knew of its clients. */
 void vdagent_clipboard_forgotten(Agent *agent);
 void vdagent_clipboard_take_away(Agent *agent, const SpiceVdagentPolicy *old);
+/* Contents break off.  Returns whether nothing comes of what the guest has. */
+bool vdagent_clipboard_mend(Client *client, unsigned index);
 void vdagent_clipboard_clear(Agent *agent);
 
 /* vdagent-xfer.c */
@@ -152,6 +154,8 @@ bool vdagent_xfer_from_client(Client *client, Message *msg);
 void vdagent_xfer_client_gone(Client *client);
 /* All transfers end with @result; the guest is told. */
 void vdagent_xfer_end_all(Agent *agent, uint32_t result);
+/* The data of one breaks off: it ends. */
+void vdagent_xfer_mend(Client *client, uint32_t guest_id);
 /* The guest forgot those that it has heard of. */
 void vdagent_xfer_forgotten(Agent *agent);
 void vdagent_xfer_clear(Agent *agent);
@@ -163,5 +167,13 @@ void vdagent_xfer_status_add(Client *client, uint32_t id, uint32_t result);
 /* From @to[@at] on; returns where the next ones go. */
 uint32_t vdagent_xfer_save_statuses(const Client *client,
                                     SpiceVdagentStatusState *to, uint32_t at);
+
+/* vdagent-mend.c */
+/* The client's message ends here.  False when the guest has to forget it. */
+bool vdagent_mend(Client *client);
+void vdagent_mend_forget(Agent *agent);
+bool vdagent_mend_take(Agent *agent, Notice *notice);
+/* What is wrong with a saved state, or NULL. */
+const char *vdagent_mend_check(const SpiceVdagentState *s);
 
 #endif

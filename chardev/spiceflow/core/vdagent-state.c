@@ -226,6 +226,10 @@ static bool check_agent(const SpiceVdagentState *s, char **error)
             return fail(error, "selection", i, wrong);
         }
     }
+    wrong = vdagent_mend_check(s);
+    if (wrong) {
+        return fail(error, "mend", 0, wrong);
+    }
     for (unsigned i = 0; i < G_N_ELEMENTS(s->replies); i++) {
         if (s->replies[i].num > SPICE_VDAGENT_QUESTIONS) {
             return fail(error, "replies", i, "num");

@@ -317,6 +317,15 @@ static void xfer_end(Agent *agent, Xfer *xfer, uint32_t result)
     }
 }
 
+void vdagent_xfer_mend(Client *client, uint32_t guest_id)
+{
+    Xfer *xfer = find_by_guest(client->agent, guest_id);
+
+    if (xfer && xfer->x.client == client->s.id) {
+        xfer_end(client->agent, xfer, VD_AGENT_FILE_XFER_STATUS_CANCELLED);
+    }
+}
+
 void vdagent_xfer_end_all(Agent *agent, uint32_t result)
 {
     for (GList *l = agent->xfers.head; l; l = l->next) {

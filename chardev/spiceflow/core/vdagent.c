@@ -18,6 +18,7 @@
  * vdagent-clipboard.c  whose clipboard contents it is, who asked for it
  * vdagent-xfer.c       whose file transfer it is
  * vdagent-notice.c     what the server says itself
+ * vdagent-mend.c       messages to the guest that break off
  * vdagent-state.c      the state, saved and restored
  *
  * Private and shared.  A guest knows one client; the server is that client,
@@ -39,9 +40,11 @@
  * lost to them.  After spice_vdagent_reset() all of them have to start again,
  * and the rest of what they are in the middle of is swallowed.
  *
- * Forgetting.  The one message that makes a guest drop a part of a message is
- * CLIENT_DISCONNECTED, and it drops everything else with it.  So when a client
- * leaves the guest in the middle of a message while others stay, these are
+ * Forgetting.  A client may leave the guest in the middle of a message, or stop
+ * sending there, while others stay.  A file's data and clipboard contents are
+ * then filled up, in a way that nothing comes of them: vdagent-mend.c.  For the
+ * rest the one message that makes a guest drop a part of a message is
+ * CLIENT_DISCONNECTED, and it drops everything else with it.  So the others are
  * introduced again: capabilities, with the request that makes the guest begin
  * a session, and who has the clipboards; transfers have ended for them.  What
  * they said that still waits for the guest stands: it comes after the message,
@@ -129,6 +132,7 @@ static void session_clear(Agent *agent)
 
     vdagent_clipboard_clear(agent);
     vdagent_xfer_clear(agent);
+    vdagent_mend_forget(agent);
     s->guest_told = (Caps) { 0 };
     s->announce_due = false;
     s->announce_request = false;
@@ -187,6 +191,7 @@ static void guest_forgets(Agent *agent)
     s->announce_due = true;
     s->announce_request = true;
     s->max_due = true;
+    vdagent_mend_forget(agent);
     vdagent_questions_forgotten(agent, &s->replies[0], NULL, 0);
     vdagent_questions_forgotten(agent, &s->replies[1], NULL, 0);
     vdagent_clipboard_forgotten(agent);
@@ -276,6 +281,7 @@ void spice_vdagent_client_stop(SpiceVdagentClient *client, bool torn)
 {
     Agent *agent = client->agent;
     bool started = client->s.started;
+    bool mended = torn && agent->num_started > 1 && vdagent_mend(client);
 
     vdagent_stop_receiving(client);
     vdagent_xfer_client_gone(client);
@@ -289,7 +295,7 @@ void spice_vdagent_client_stop(SpiceVdagentClient *client, bool torn)
     if (started && agent->num_started == 0) {
         session_clear(agent);
         agent->s.disconnect_due = true;
-    } else if (torn) {
+    } else if (torn && !mended) {
         guest_forgets(agent);
     }
     vdagent_caps_check_serial(agent);
@@ -303,8 +309,10 @@ void spice_vdagent_client_remove(SpiceVdagentClient *client, bool torn)
 
 void spice_vdagent_client_turn_lost(SpiceVdagentClient *client)
 {
+    if (!vdagent_mend(client)) {
+        guest_forgets(client->agent);
+    }
     client->s.passing = false;
-    guest_forgets(client->agent);
 }
 
 void spice_vdagent_info(const SpiceVdagent *agent, SpiceVdagentInfo *info)

@@ -366,8 +366,9 @@ bool spice_flow_server_may_write(const SpiceFlow *flow);
 
 /**
  * spice_flow_server_write_unpaid: likewise without a token, for the rare
- * message that must not be refused.  One that is queued already is not queued
- * again, so that clients who come and go while the guest sleeps add nothing.
+ * message that must not be refused.  One that is queued already without a token
+ * is not queued again, so that clients who come and go while the guest sleeps
+ * add nothing.
  * @flow: the machine
  * @buffer: the bytes; more must be false
  */

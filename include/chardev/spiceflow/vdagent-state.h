@@ -98,6 +98,8 @@ typedef struct SpiceVdagentSelection {
  * @selection: the clipboards
  * @replies: who waits for a VD_AGENT_REPLY to MONITORS_CONFIG, and to
  *   DISPLAY_CONFIG; their @type is 0
+ * @mend_left: bytes that a message lacks whose client did not end it
+ * @mend_release: 1 and the selection that is to be released before that, or 0
  * @next_xfer: guest's id of the next file transfer that can not keep its own
  */
 typedef struct SpiceVdagentState {
@@ -125,6 +127,8 @@ typedef struct SpiceVdagentState {
     bool no_serial;
     SpiceVdagentSelection selection[SPICE_VDAGENT_SELECTIONS];
     SpiceVdagentQuestions replies[2];
+    uint32_t mend_left;
+    uint8_t mend_release;
     uint32_t next_xfer;
 } SpiceVdagentState;
 
@@ -140,7 +144,7 @@ typedef struct SpiceVdagentState {
  * @message_left: bytes of that message still to come
  * @passed: pieces that went to the guest so far.  Need not be saved
  * @prefix_len: bytes of its beginning that are kept.  Only before @judged
- * @prefix: those bytes
+ * @prefix: those bytes; once it is @passing, the beginning as the guest gets it
  * @caps: its capabilities
  * @told: those of the guest, as it was told
  * @announce_due: it asked for them and the server answers

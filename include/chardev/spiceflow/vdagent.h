@@ -38,7 +38,7 @@ typedef struct SpiceVdagentSaved SpiceVdagentSaved;
 /* Bytes of the beginning of a message that are looked at */
 #define SPICE_VDAGENT_PREFIX_MAX    92
 /* Bytes of the largest notice; see SpiceVdagentNotice */
-#define SPICE_VDAGENT_NOTICE_MAX    100
+#define SPICE_VDAGENT_NOTICE_MAX    (8 + SPICE_VDAGENT_PIECE_MAX)
 /* Bytes of the largest buffer for the guest: SpiceFlowParams.max_message */
 #define SPICE_VDAGENT_BUFFER_MAX    (8 + SPICE_VDAGENT_PREFIX_MAX + 8 + \
                                      SPICE_VDAGENT_PIECE_MAX)
@@ -258,10 +258,11 @@ uint64_t spice_vdagent_left_after(uint64_t left, const uint8_t *data,
 /**
  * spice_vdagent_client_turn_lost: the rest of the message to the guest that
  * the client is in the middle of is not wanted any more (SpiceFlowOps.
- * turn_lost).  The only message that makes a guest drop a part of one is
- * CLIENT_DISCONNECTED, so it is due, and after it what the guest forgot with
- * it: capabilities, and the clipboards of the clients.  Transfers that it has
- * heard of end.
+ * turn_lost).  Where nothing comes of what the guest has, that is filled up
+ * (core/vdagent-mend.c).  Else the only message that makes a guest drop a part
+ * of one is CLIENT_DISCONNECTED, so it is due, and after it what the guest
+ * forgot with it: capabilities, and the clipboards of the clients.  Transfers
+ * that it has heard of end.
  * @client: the client
  */
 void spice_vdagent_client_turn_lost(SpiceVdagentClient *client);
@@ -392,18 +393,22 @@ const char *spice_vdagent_client_error(const SpiceVdagentClient *client);
  */
 
 /**
- * struct SpiceVdagentNotice: a message of the server's own.
+ * struct SpiceVdagentNotice: a message of the server's own, or what a client's
+ * message to the guest is filled up with.
  * @data: to the guest a chunk, to a client an AGENT_DATA; complete
  * @len: its bytes
+ * @ends_torn: to the guest: from here on it waits for no end of a message any
+ *   more: spice_flow_server_write_unpaid(), which must not be refused
  */
 typedef struct SpiceVdagentNotice {
     uint8_t data[SPICE_VDAGENT_NOTICE_MAX];
     size_t len;
+    bool ends_torn;
 } SpiceVdagentNotice;
 
 /**
  * spice_vdagent_take_disconnect: CLIENT_DISCONNECTED for the guest, when it is
- * due.  It must not be refused: spice_flow_server_write_unpaid().
+ * due.  It ends a torn message.
  * @agent: the agent
  * @notice: filled
  *

@@ -702,7 +702,7 @@ static void test_every_field(void)
         { agent, sizeof(SFSavedAgent), 3 },
         { part(agent, "clients"), sizeof(SFSavedAgentClient), 0 },
         { vdagent, sizeof(SpiceVdagentSaved), 3 + 4 + 4 },
-        { once, sizeof(SpiceVdagentState), 21 },
+        { once, sizeof(SpiceVdagentState), 24 },
         { part(once, "guest"), sizeof(SpiceVdagentCaps), 2 },
         { part(once, "selection"), sizeof(SpiceVdagentSelection), 12 },
         { part(once, "replies"), sizeof(SpiceVdagentQuestions),
