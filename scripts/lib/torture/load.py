@@ -294,7 +294,15 @@ class Load:
         if self.copies.since is not None:
             self.copies.end(False)
         self.client.close()
-        self.connect()
+        for attempt in range(3):
+            try:
+                self.connect()
+                return
+            except RigError:
+                self.hear_client()
+                self.client.close()
+                time.sleep(attempt + 1)
+        raise Wrong("no client comes in any more")
 
     def stuck(self, count):
         """Begin anew, as a user would."""
