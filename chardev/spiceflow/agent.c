@@ -89,8 +89,10 @@ static bool client_takes_notice(SFAgentClient *c)
 {
     SpiceFlowClientInfo info;
 
+    /* Of a client that is to go on elsewhere, all is said there. */
     spice_flow_client_info(c->flow, &info);
-    c->held = info.to_client_messages > NOTICE_BACKLOG;
+    c->held = info.to_client_messages > NOTICE_BACKLOG ||
+              c->client->move == SF_MOVE_FROZEN;
     return !c->held;
 }
 
@@ -534,6 +536,7 @@ static void agent_client_resume(SFAgentClient *c)
     if (!c->flow) {
         return;
     }
+    sf_event_device_claimed(c->owner->device, c->client);
     spice_flow_client_info(c->flow, &info);
     c->begun = info.receiving;
     if (!sf_migrate_flow_resume(c->flow, c)) {

@@ -70,13 +70,13 @@ void sf_client_register(SFClient *client)
 
     QTAILQ_INSERT_TAIL(&server->clients, client, next);
     server->num_clients++;
+    trace_spiceflow_client_new(client->id, sf_channel_info(client->main)->peer);
+    sf_event_client_connected(client);
     QTAILQ_FOREACH(endpoint, &server->endpoints, next) {
         if (endpoint->ops->client_new) {
             endpoint->ops->client_new(endpoint, client);
         }
     }
-    trace_spiceflow_client_new(client->id, sf_channel_info(client->main)->peer);
-    sf_event_client_connected(client);
     if (!sf_channel_info(client->main)->local) {
         client->keepalive = timer_new_ms(QEMU_CLOCK_REALTIME, client_keepalive,
                                          client);

@@ -60,14 +60,24 @@ static void device_wake_guest(void *opaque)
     sf_frontend_wake(&device->frontend);
 }
 
-static void device_tick(void *opaque)
+static void device_tick_again(SFDevice *device, int64_t next)
 {
-    SFDevice *device = opaque;
-    int64_t next = spice_flow_tick(device->flow, sf_device_now());
-
     if (next >= 0) {
         timer_mod(device->stall_timer, next);
     }
+}
+
+static void device_tick(void *opaque)
+{
+    SFDevice *device = opaque;
+
+    device_tick_again(device, spice_flow_tick(device->flow, sf_device_now()));
+}
+
+void sf_device_stall_timeout_changed(SFDevice *device)
+{
+    device_tick_again(device, spice_flow_set_stall_timeout(
+        device->flow, device->server->stall_timeout, sf_device_now()));
 }
 
 static void device_clock(void *opaque, bool runs)

@@ -163,6 +163,12 @@ void sf_device_flow_new(SFDevice *device, SpiceFlowOps *ops,
                         const SpiceFlowParams *params);
 
 /**
+ * sf_device_stall_timeout_changed: the server has another stall-timeout.
+ * @device: the device
+ */
+void sf_device_stall_timeout_changed(SFDevice *device);
+
+/**
  * sf_device_client_params: flow parameters of a client without flow control.
  * @device: the device
  * @id: its connection id

@@ -74,12 +74,19 @@ static void client_ask(SFHandover *handover, SFClient *client)
 
 static void client_cancel(SFClient *client)
 {
+    SFDevice *agent = client->server->agent;
+    bool frozen = client->move == SF_MOVE_FROZEN;
+
     if (client->move == SF_MOVE_NONE || client->move >= SF_MOVE_LEAVING) {
         return;
     }
     client_each_channel(client, sf_channel_thaw);
     client_set_move(client, SF_MOVE_NONE);
     sf_channel_send(client->main, SPICE_MSG_MAIN_MIGRATE_CANCEL, NULL);
+    /* What the agent had to say meanwhile. */
+    if (frozen && agent) {
+        agent->agent_ops->received(agent, client);
+    }
 }
 
 void sf_handover_answer(SFClient *client, SFMove move)

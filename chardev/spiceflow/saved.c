@@ -300,16 +300,48 @@ static const VMStateDescription vmstate_vdagent_client = {
     }
 };
 
+static bool vdagent_xfer_bytes_needed(void *opaque)
+{
+    SpiceVdagentXferState *x = opaque;
+
+    return x->bytes != 0;
+}
+
+/* Since version 2 of the streams; only for what is reported of a transfer. */
+static const VMStateDescription vmstate_vdagent_xfer_bytes = {
+    .name = "spiceflow/agent/transfer/bytes",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .needed = vdagent_xfer_bytes_needed,
+    .fields = (const VMStateField[]) {
+        VMSTATE_UINT64(bytes, SpiceVdagentXferState),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
+/* The table is allocated as it is; not all of it comes from the stream. */
+static int vdagent_xfer_pre_load(void *opaque)
+{
+    SpiceVdagentXferState *x = opaque;
+
+    *x = (SpiceVdagentXferState) { 0 };
+    return 0;
+}
+
 static const VMStateDescription vmstate_vdagent_xfer = {
     .name = "spiceflow/agent/transfer",
     .version_id = 1,
     .minimum_version_id = 1,
+    .pre_load = vdagent_xfer_pre_load,
     .fields = (const VMStateField[]) {
         VMSTATE_UINT32(client, SpiceVdagentXferState),
         VMSTATE_UINT32(id, SpiceVdagentXferState),
         VMSTATE_UINT32(guest_id, SpiceVdagentXferState),
-        VMSTATE_UINT64(bytes, SpiceVdagentXferState),
         VMSTATE_END_OF_LIST()
+    },
+    .subsections = (const VMStateDescription * const []) {
+        &vmstate_vdagent_xfer_bytes,
+        NULL
     }
 };
 

@@ -411,6 +411,15 @@ static void server_policy_changed(SFServer *server)
     }
 }
 
+static void server_stall_timeout_changed(SFServer *server)
+{
+    SFDevice *device;
+
+    QTAILQ_FOREACH(device, &server->devices, next) {
+        sf_device_stall_timeout_changed(device);
+    }
+}
+
 static void number_get(Object *obj, Visitor *v, const char *name, void *opaque,
                        Error **errp)
 {
@@ -446,6 +455,7 @@ static void number_set(Object *obj, Visitor *v, const char *name, void *opaque,
         *(uint32_t *)field = value;
     }
     server_policy_changed(SPICEFLOW_SERVER(obj));
+    server_stall_timeout_changed(SPICEFLOW_SERVER(obj));
 }
 
 /* A text among the properties, fixed once the server listens. */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a running VM says about spiceflow, for the tools that show it."""
 
+import re
 import sys
 
 import qmp
@@ -53,8 +54,12 @@ class Vm:
                 if f["type"].startswith("child<")]
 
     def listed(self, path, kind):
-        """Names of the objects at a path that are of that type."""
-        return [name for name, type_ in self.children(path) if type_ == kind]
+        """Names of the objects at a path that are of that type, usb2 before
+        usb10."""
+        return sorted((name for name, type_ in self.children(path)
+                       if type_ == kind), key=lambda name: [
+                           int(part) if part.isdigit() else part
+                           for part in re.split(r"(\d+)", name)])
 
     def status(self):
         """As query-status has it: running, paused, ..."""

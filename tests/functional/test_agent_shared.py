@@ -128,6 +128,23 @@ class TestTurns(Shared):
         self.wait_tokens(WINDOW, a)
         self.wait_tokens(WINDOW, b)
 
+    def test_timeout_changes(self):
+        """A stall-timeout that is set counts at once, also for who pauses
+        already."""
+        agent = self.agent()
+        a, b = self.clients(2, agent)
+        self.set("stall-timeout", 3600000)
+        a.main.agent_data(ag.pieces(ag.message(DATA, LONG))[0])
+        agent.read_chunk()
+        b.say(DATA, b"patient")
+        self.wait_queued(b, 1)
+        assert agent.silent(STALL * 1.5)
+        self.set("stall-timeout", int(STALL * 1000))
+        assert agent.take_message(ag.PORT_SERVER)[0] == \
+            ag.CLIENT_DISCONNECTED
+        agent.streams[ag.PORT_CLIENT].clear()
+        assert agent.take_message() == (DATA, b"patient")
+
     def test_who_waits_is_no_victim(self):
         """The message for which the guest is made to forget another's is not
         forgotten with it: a copy that is begun then, a question."""

@@ -5,7 +5,7 @@ import struct
 import time
 
 from lib import agentguest as ag
-from lib import migration
+from lib import handover, migration
 from lib import spiceclient as sc
 from lib import vsc
 from lib.agentscript import STALL, AgentScript
@@ -244,6 +244,58 @@ def test_guest_replaced(rig):
     migration.loadvm(qemu, "a")
     told.expect("DEVICE_RELEASED", "CHANNEL_CLOSED", reason="guest-replaced",
                 message="the guest was replaced")
+    told.nothing(0.1)
+
+
+def test_migration(rig):
+    """A client goes with its machine: it leaves the one and is at the other,
+    with all that it has."""
+    def machine(name, *more):
+        return rig.qemu(*handover.server_args(),
+                        *ag.bridge_args(rig.path("agent-" + name)),
+                        "-chardev", "spiceflow,id=p1,name=" + PORT_NAME, *more,
+                        memory=16)
+
+    def agent_flow(qemu):
+        return qemu.get("/chardevs/agent", "flow")
+
+    source, target = machine("a"), machine("b", "-incoming", "defer")
+    agent = ag.Agent(rig.path("agent-a"))
+    rig.callback(agent.close)
+    wait_until(lambda: agent_flow(source)["guest-open"], 5, "the agent")
+    session = rig.raw(handover.address(source))
+    session.attach()
+    session.main.agent_start()
+    session.open(sc.PORT, 0).expect(sc.MSG_PORT_INIT)
+    wait_until(lambda: agent_flow(source)["clients"], 5, "it has the agent")
+    number = session.init.session_id
+    told = Told(source)
+    told.forget()
+    handover.set_target(source, target)
+    arrival = handover.follow(session)
+    rig.callback(arrival.close)
+    handover.wait_states(source, "seamless")
+    handover.run(source, target, rig.path("wire"))
+    handover.swap(session, arrival)
+    handover.finish(source, target)
+    left = []
+    while "CLIENT_REMOVED" not in left:
+        name, data = told.next()
+        assert (data["connection-id"], data["reason"]) == (
+            number, "migration"), (name, data)
+        left.append(name)
+    assert sorted(left) == ["CHANNEL_CLOSED", "CLIENT_REMOVED",
+                            "DEVICE_RELEASED", "DEVICE_RELEASED"], left
+    told = Told(target)
+    come = []
+    while len(come) < 4:
+        name, data = told.next()
+        assert data["connection-id"] == number, (name, data)
+        come.append((name, data.get("device")))
+    assert come[0] == ("CLIENT_CONNECTED", None)
+    assert sorted(come[1:], key=str) == [
+        ("CHANNEL_OPENED", None), ("DEVICE_CLAIMED", "agent"),
+        ("DEVICE_CLAIMED", "p1")], come
     told.nothing(0.1)
 
 

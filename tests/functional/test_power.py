@@ -143,6 +143,7 @@ class TestSuspend(Power):
         self.port_is(False)
         body = self.session.main.expect(sc.MSG_MAIN_AGENT_CONNECTED_TOKENS)
         assert struct.unpack("<I", body) == (WINDOW,)
+        self.session.main.agent_start()
         agent.signal(15)
         agent.wait(check=False)
         self.session.main.expect(sc.MSG_MAIN_AGENT_DISCONNECTED)

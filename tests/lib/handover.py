@@ -82,9 +82,13 @@ def finish(source, target, timeout=20, server="sf0"):
 
 
 def run(source, target, path, timeout=60):
-    """The migration itself, over a UNIX socket at PATH."""
+    """The migration itself, over a UNIX socket at PATH; then the target runs,
+    also when the source was stopped."""
+    running = source.command("query-status")["running"]
     target.command("migrate-incoming", uri="unix:" + path)
     migration.migrate(source, "unix:" + path, timeout=timeout)
+    if not running:
+        target.command("cont")
     migration.wait_running(target)
 
 

@@ -1292,6 +1292,13 @@ int64_t flow_model_tick(FlowModel *m, int64_t now)
     return next;
 }
 
+int64_t flow_model_set_stall_timeout(FlowModel *m, uint32_t stall_timeout,
+                                     int64_t now)
+{
+    m->params.stall_timeout = stall_timeout;
+    return flow_model_tick(m, now);
+}
+
 /*
  * State
  */

@@ -36,6 +36,8 @@ void flow_model_stop(FlowModel *m, int64_t now);
 bool flow_model_running(const FlowModel *m);
 void flow_model_reset(FlowModel *m);
 int64_t flow_model_tick(FlowModel *m, int64_t now);
+int64_t flow_model_set_stall_timeout(FlowModel *m, uint32_t stall_timeout,
+                                     int64_t now);
 
 FlowModelClient *flow_model_client_add(FlowModel *m,
                                        const SpiceFlowClientParams *params,

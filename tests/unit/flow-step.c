@@ -7,6 +7,7 @@
  *   open [framed|raw] [self=N] [max=N] [timeout=MS] [clients=N]   a new device
  *   close | start | stop | reset | settle
  *   tick MS                        time goes on, and the machine is told
+ *   timeout MS                     another stall timeout
  *   add C [window=N interval=N send=N] [raw] [bytes=N] [messages=N]
  *         [ring=N] [ringbytes=N]   a client, C is a letter from a to e
  *   remove C                       likewise from "remove" op when owner says
@@ -49,6 +50,7 @@ const char *const flow_step_names[STEP__MAX] = {
     "may", "send", "mayto", "sendto", "stream",
     "stuck", "out", "grant", "set",
     "move", "return", "snap", "revert", "bad", "owner",
+    "timeout",
 };
 
 bool flow_words_number(const char *text, uint64_t *value)
@@ -135,6 +137,7 @@ static const char *const op_takes[STEP__MAX] = {
     [STEP_MAYTO] = "CN", [STEP_SENDTO] = "CN", [STEP_STREAM] = "N",
     [STEP_STUCK] = "CN", [STEP_OUT] = "CN", [STEP_GRANT] = "CN",
     [STEP_SET] = "CN", [STEP_MOVE] = "n", [STEP_BAD] = "N",
+    [STEP_TIMEOUT] = "N",
 };
 
 static bool parse_options(FlowStep *step, FlowWords *w)
@@ -274,7 +277,7 @@ static const uint8_t op_values[STEP__MAX] = {
     [STEP_GUEST] = 3, [STEP_TAKES] = 1, [STEP_MAY] = 1, [STEP_SEND] = 1,
     [STEP_MAYTO] = 1, [STEP_SENDTO] = 1, [STEP_STREAM] = 1, [STEP_STUCK] = 1,
     [STEP_OUT] = 1, [STEP_GRANT] = 1, [STEP_SET] = 1, [STEP_MOVE] = 1,
-    [STEP_BAD] = 4, [STEP_OWNER] = 1,
+    [STEP_BAD] = 4, [STEP_OWNER] = 1, [STEP_TIMEOUT] = 1,
 };
 
 static const uint32_t large[] = { 300, 512, 1000, 5000, UINT32_MAX };

@@ -104,7 +104,7 @@ static void choose(FlowWalk *w, const FlowPlay *play, FlowStep *step)
         break;
     case 2:
     case 3:
-        step->op = STEP_TICK;
+        step->op = one_in(w, 16) ? STEP_TIMEOUT : STEP_TICK;
         v[0] = one_in(w, 4) ? w->mood.timeout : rnd(w, w->mood.timeout / 2 + 2);
         break;
     case 4:

@@ -749,6 +749,9 @@ static uint64_t device_step(Side *s, const FlowStep *step)
     case STEP_TICK:
         s->now += v[0];
         return DEVICE(s, tick, s->now);
+    case STEP_TIMEOUT:
+        s->params.stall_timeout = MAX(v[0], 1);
+        return DEVICE(s, set_stall_timeout, s->params.stall_timeout, s->now);
     case STEP_SETTLE:
         DEVICE(s, settle);
         return 0;

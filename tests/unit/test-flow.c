@@ -319,6 +319,11 @@ static const Script scripts[] = {
       "write a 1 more\n" "write b 1\n" "tick 1\n" "tick 900\n"
       "write a 1 more\n" "tick 900\n" "expect turn=1\n"
       "tick 1000\n" "expect turn=0\n" },
+    { "turns/lost-by-another-timeout",
+      "open timeout=1000\n" "start\n" "add a\n" "add b\n" "timeout 5000 -> -1\n"
+      "write a 1 more\n" "write b 7\n" "tick 1 -> 1251\n" "tick 2000 -> 3251\n"
+      "expect turn=1\n" "timeout 3000 -> 2751\n" "timeout 2000 -> -1\n"
+      "expect turn=0 torn=0 stalls=1\n" },
     { "turns/the-guest-is-slow-not-the-client",
       "open timeout=1000 self=1\n" "start\n" "add a\n" "add b\n"
       "write a 1 more\n" "write b 1\n" "tick 1\n"

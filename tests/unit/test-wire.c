@@ -416,6 +416,45 @@ static void encode_notify(GByteArray *out)
                              SPICE_NOTIFY_SEVERITY_WARN, "busy");
 }
 
+/* All that a target says of itself: name, port, TLS port, no subject. */
+static const SpiceFlowTarget a_target = { "vm", 5930, 0 };
+static const SpiceFlowTarget a_tls_target = { "::1", 0, 0xfffe };
+
+static void encode_begin_seamless(GByteArray *out)
+{
+    g_autoptr(GByteArray) body = g_byte_array_new();
+
+    spice_flow_migrate_begin_encode(body, &a_target,
+                                    SPICE_FLOW_MIGRATE_VERSION);
+    g_byte_array_append(out, body->data, body->len);
+}
+
+static void encode_begin(GByteArray *out)
+{
+    g_autoptr(GByteArray) body = g_byte_array_new();
+
+    spice_flow_migrate_begin_encode(body, &a_tls_target, 0);
+    g_byte_array_append(out, body->data, body->len);
+}
+
+static void encode_switch_host(GByteArray *out)
+{
+    g_autoptr(GByteArray) body = g_byte_array_new();
+
+    spice_flow_switch_host_encode(body, &a_target);
+    g_byte_array_append(out, body->data, body->len);
+}
+
+static void encode_migrate_data(GByteArray *out)
+{
+    spice_flow_migrate_data_encode(out, true, (const uint8_t *)"abc", 3);
+}
+
+static void encode_migrate_data_empty(GByteArray *out)
+{
+    spice_flow_migrate_data_encode(out, false, NULL, 0);
+}
+
 typedef struct BodyCase {
     const char *name;
     void (*encode)(GByteArray *out);
@@ -441,6 +480,16 @@ static const BodyCase body_cases[] = {
     { "ping", encode_ping, "03000000 0102030405060708" },
     { "notify", encode_notify,
       "0807060504030201 01000000 02000000 00000000 04000000 62757379 00" },
+    { "migrate-begin-seamless", encode_begin_seamless,
+      "2a17 0000 03000000 18000000 00000000 00000000 01004653 766d00" },
+    { "migrate-begin", encode_begin,
+      "0000 feff 04000000 14000000 00000000 00000000 3a3a3100" },
+    { "migrate-switch-host", encode_switch_host,
+      "2a17 0000 03000000 14000000 00000000 00000000 766d00" },
+    { "migrate-data", encode_migrate_data,
+      "53464d44 01004653 01000000 03000000 616263" },
+    { "no-migrate-data", encode_migrate_data_empty,
+      "53464d44 01004653 00000000 00000000" },
 };
 
 static void test_body(gconstpointer data)
@@ -453,6 +502,63 @@ static void test_body(gconstpointer data)
     c->encode(out);
     g_byte_array_remove_index(out, 0);
     assert_bytes(out, c->bytes);
+}
+
+typedef struct MigrateCase {
+    const char *name;
+    const char *bytes;
+    const char *wrong;          /* NULL: it is right */
+    SpiceFlowMigrateData data;
+} MigrateCase;
+
+static const MigrateCase migrate_cases[] = {
+    { "empty", "", "length", { 0 } },
+    { "short", "53464d44 01004653 00000000 000000", "length", { 0 } },
+    { "magic", "52464d44 01004653 00000000 00000000", "magic", { 0 } },
+    { "version", "53464d44 01000000 00000000 00000000", "version", { 0 } },
+    { "kind", "53464d44 01004653 02000000 00000000", "header kind", { 0 } },
+    { "too-few", "53464d44 01004653 00000000 02000000 61", "size", { 0 } },
+    { "too-many", "53464d44 01004653 00000000 00000000 61", "size", { 0 } },
+    { "negative", "53464d44 01004653 00000000 ffffffff 61", "size", { 0 } },
+    { "wraps", "53464d44 01004653 00000000 f1ffffff 61", "size", { 0 } },
+    { "nothing", "53464d44 01004653 00000000 00000000", NULL,
+      { .mini = false, .size = 0 } },
+    { "something", "53464d44 01004653 01000000 03000000 616263", NULL,
+      { .mini = true, .size = 3 } },
+};
+
+static void test_migrate_data(gconstpointer data)
+{
+    const MigrateCase *c = data;
+    g_autoptr(GByteArray) bytes = from_hex(c->bytes);
+    /* with nothing behind it, so that a look beyond is seen */
+    g_autofree uint8_t *p = g_memdup2(bytes->data, bytes->len);
+    SpiceFlowMigrateData got = { 0 };
+    const char *wrong = spice_flow_migrate_data_decode(p, bytes->len, &got);
+
+    g_assert_cmpstr(wrong, ==, c->wrong);
+    if (!wrong) {
+        g_assert_cmpint(got.mini, ==, c->data.mini);
+        g_assert_cmpuint(got.size, ==, c->data.size);
+        g_assert_true(got.stream == p + SPICE_FLOW_MIGRATE_DATA_SIZE);
+    }
+}
+
+/* The largest is taken, one byte more is not. */
+static void test_migrate_data_largest(void)
+{
+    g_autofree uint8_t *stream = g_malloc0(SPICE_FLOW_MIGRATE_STREAM_MAX + 1);
+    SpiceFlowMigrateData got;
+
+    for (unsigned more = 0; more < 2; more++) {
+        g_autoptr(GByteArray) body = g_byte_array_new();
+
+        spice_flow_migrate_data_encode(body, true, stream,
+                                       SPICE_FLOW_MIGRATE_STREAM_MAX + more);
+        g_assert_cmpstr(spice_flow_migrate_data_decode(body->data, body->len,
+                                                       &got), ==,
+                        more ? "size" : NULL);
+    }
 }
 
 /*
@@ -479,10 +585,14 @@ static void write_corpus(const char *folder)
     static const char good_header[] = "52454451 02000000 02000000";
     static const char mini_messages[] =
         "6800 00000000 | 6500 05000000 68656c6c6f | c900 01000000 00 |"
-        "6a00 04000000 ffffffff | 6500 ffffffff";
+        "6a00 04000000 ffffffff |"
+        "0500 13000000 53464d44 01004653 01000000 03000000 616263 |"
+        "6500 ffffffff";
     static const char full_messages[] =
         "0100000000000000 6800 00000000 00000000 |"
         "0200000000000000 6500 05000000 00000000 68656c6c6f |"
+        "0300000000000000 0500 10000000 00000000"
+        "53464d44 01004653 00000000 00000000 |"
         "0300000000000000 6500 ffffffff ffffffff";
 
     for (size_t i = 0; i < G_N_ELEMENTS(header_cases); i++) {
@@ -531,6 +641,8 @@ int main(int argc, char **argv)
     g_test_add_func("/wire/header/full", test_header_full);
     g_test_add_func("/wire/header/full-sub-list", test_header_full_sub_list);
     ADD_TABLE("body", body_cases, test_body);
+    ADD_TABLE("migrate-data", migrate_cases, test_migrate_data);
+    g_test_add_func("/wire/migrate-data/largest", test_migrate_data_largest);
     g_test_add_func("/wire/numbers", test_numbers);
     return g_test_run();
 }

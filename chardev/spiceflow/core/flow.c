@@ -526,3 +526,10 @@ int64_t spice_flow_tick(SpiceFlow *flow, int64_t now)
     flow_leave(flow);
     return next;
 }
+
+int64_t spice_flow_set_stall_timeout(SpiceFlow *flow, uint32_t stall_timeout,
+                                     int64_t now)
+{
+    flow->params.stall_timeout = stall_timeout;
+    return spice_flow_tick(flow, now);
+}

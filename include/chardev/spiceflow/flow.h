@@ -243,6 +243,18 @@ void spice_flow_reset(SpiceFlow *flow);
  */
 int64_t spice_flow_tick(SpiceFlow *flow, int64_t now);
 
+/**
+ * spice_flow_set_stall_timeout: change SpiceFlowParams.stall_timeout, also for
+ * those who are timed already.
+ * @flow: the machine
+ * @stall_timeout: ms
+ * @now: ms
+ *
+ * Returns: as spice_flow_tick(), which is called.
+ */
+int64_t spice_flow_set_stall_timeout(SpiceFlow *flow, uint32_t stall_timeout,
+                                     int64_t now);
+
 /*
  * Clients
  */

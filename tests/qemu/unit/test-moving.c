@@ -4,6 +4,7 @@
  * list beside the state of a device, whole and damaged in every bit.
  */
 #include "qemu/osdep.h"
+#include "qemu/bswap.h"
 #include "qemu/module.h"
 #include "saved.h"
 #include "stream.h"
@@ -22,6 +23,15 @@ static void test_moving(void)
     g_assert_cmpmem(loaded.clients, loaded.num * sizeof(*clients), clients,
                     sizeof(clients));
     sf_moving_clear(&loaded);
+
+    /* a number that can not be */
+    stl_be_p(stream->data + 4, SF_SAVED_CLIENTS_MAX + 1);
+    g_assert(!stream_load_body(&sf_vmstate_moving, &loaded, stream->data,
+                               stream->len));
+    g_assert(strstr(reported->str, "/num"));
+    sf_moving_clear(&loaded);
+    stl_be_p(stream->data + 4, 3);
+
     for (size_t at = 0; at < stream->len; at++) {
         for (int bit = 0; bit < 8; bit++) {
             stream->data[at] ^= 1 << bit;

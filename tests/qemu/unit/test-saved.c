@@ -718,6 +718,8 @@ static void test_every_field(void)
         { part(order, "requests"), sizeof(SpiceFlowUsbredirRequest), 3 },
         { card, sizeof(SFSavedCard), 2 + 4 },
         { part(card, "parser"), sizeof(SpiceFlowVscSaved), 0 },
+        { &sf_vmstate_moving, sizeof(SFMoving), 0 },
+        { part(&sf_vmstate_moving, "clients"), sizeof(SFMovingClient), 0 },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
