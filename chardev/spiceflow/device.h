@@ -34,6 +34,7 @@ typedef struct SFKind SFKind;
  * @lose: who was restored and is not here now will not come
  * @place: the number by which clients know the device; that of the endpoint
  *   where there is none.  Optional
+ * @saved_max: bytes of its state beside the flow machine's, at most.  Optional
  * @describe: add what is the kind's own to the members of `flow`.  Optional
  */
 struct SFKind {
@@ -49,6 +50,7 @@ struct SFKind {
     bool (*restore)(SFDevice *device, const SFSaved *saved, Error **errp);
     void (*lose)(SFDevice *device);
     uint32_t (*place)(const SFDevice *device);
+    size_t (*saved_max)(const SFDevice *device);
     void (*describe)(SFDevice *device, QDict *dict);
 };
 

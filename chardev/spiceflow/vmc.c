@@ -393,7 +393,8 @@ static void vmc_follow(SFVmc *vmc, const uint8_t *buf, size_t len, bool behind)
                                   buf, len, &spans);
 
     spice_flow_usbredir_set_behind(vmc->guard, behind);
-    if (result == SPICE_FLOW_USBREDIR_BAD && !sf_channel_closed(vmc->channel)) {
+    if (result == SPICE_FLOW_USBREDIR_BAD && vmc->channel &&
+        !sf_channel_closed(vmc->channel)) {
         vmc_refuse(vmc, spice_flow_usbredir_error(vmc->guard));
     }
     if (vmc->pending->len) {
@@ -406,7 +407,7 @@ static bool vmc_nobody(const SFDevice *device)
     const SFVmc *vmc = device->priv;
     SpiceFlowInfo info;
 
-    if (!vmc->guard) {
+    if (!vmc->guard || vmc->awaiting) {
         return false;
     }
     spice_flow_info(device->flow, &info);
@@ -422,7 +423,7 @@ static size_t vmc_write(SFDevice *device, const uint8_t *buf, size_t len)
         return 0;
     }
     n = spice_flow_send_stream(device->flow, buf, len);
-    if (vmc->guard && vmc->channel) {
+    if (vmc->guard && (vmc->channel || vmc->awaiting)) {
         vmc_follow(vmc, buf, n, n < len);
     }
     return n;
@@ -513,7 +514,10 @@ static bool vmc_resume(SFEndpoint *endpoint, SFClient *client,
     if (vmc->guard) {
         sf_device_settle(vmc->device);
     }
-    return sf_migrate_flow_resume(flow_client, vmc);
+    if (!sf_migrate_flow_resume(flow_client, vmc)) {
+        sf_channel_fail(channel, SF_REASON_MIGRATION, NULL);
+    }
+    return true;
 }
 
 static void vmc_client_gone(SFEndpoint *endpoint, SFClient *client)
@@ -536,6 +540,15 @@ static const SFEndpointOps vmc_endpoint_ops = {
 /*
  * State
  */
+
+/* What waits is of one read, and one message more that was compressed. */
+static size_t vmc_saved_max(const SFDevice *device)
+{
+    const SFVmc *vmc = device->priv;
+
+    return SF_MESSAGE_MAX + SF_UNCOMPRESSED_MAX +
+           (vmc->guard ? SPICE_FLOW_USBREDIR_SAVED_MAX : 0);
+}
 
 static void vmc_save(SFDevice *device, SFSaved *saved)
 {
@@ -689,6 +702,7 @@ const SFKind sf_vmc_kind = {
     .nobody = vmc_nobody,
     .set_fe_open = vmc_set_fe_open,
     .save = vmc_save,
+    .saved_max = vmc_saved_max,
     .rewind = vmc_rewind,
     .restore = vmc_restore,
     .lose = vmc_lose,

@@ -535,6 +535,8 @@ STEPS = [
     Step("fuzz", "fuzzers", fuzz),
     Step("build", "graft", script, "tests/scripts/test_graft.py", "-v"),
     Step("build", "documentation", script, "tests/scripts/test_docs.py", "-v"),
+    Step("build", "documentation of QEMU", script, "tests/scripts/qemu-docs",
+         long=True),
     Step("build", "bench plots", script, "tests/scripts/test_plot.py", "-v"),
     Step("build", "setup", script, "tests/scripts/test_setup.py", "-v"),
     Step("build", "other builds", script, "tests/scripts/builds"),
@@ -544,6 +546,12 @@ STEPS = [
          "-j", "2"),
     Step("functional", "torture", script, "scripts/torture", "--no-setup",
          "--quick"),
+    Step("libvirt", "conversion of domains", script,
+         "tests/scripts/test_libvirt_convert.py", "-v"),
+    Step("libvirt", "libvirt", script, "tests/functional/run", "-j", "2",
+         "tests/libvirt/test_libvirt.py"),
+    Step("libvirt", "libvirt, other ways", script, "tests/functional/run",
+         "-j", "2", "tests/libvirt/test_ways.py", long=True),
     Step("model", "formal model", script, "scripts/model", "--quick"),
 ]
 

@@ -15,6 +15,7 @@ import time
 from lib import spiceclient as sc
 from lib import usbredir as ur
 from lib.guest import GuestError
+from lib.paths import guest_images
 from lib.process import wait_until
 from lib.rig import not_with_peer, server_args, server_env, usb_args
 from lib.usbdevice import Tap, counted
@@ -28,13 +29,18 @@ TRANSFERS = (
     "bulk-in 65536 20", "bulk-in 1000001 4",
     "bulk-out 1 20", "bulk-out 512 20", "bulk-out 4096 50",
     "bulk-out 65535 20", "bulk-out 65536 20", "bulk-out 1000001 4",
+)
+# On xHCI alone: QEMU's EHCI may forget an interrupt endpoint, and skips
+# isochronous packets, when the host is busy or the VM was stopped; with every
+# back end
+PERIODIC = (
     "int-in 1 100", "int-in 64 100", "int-in 1024 200",
     "int-out 1 100", "int-out 64 100", "int-out 1024 200",
     "iso-in 1 100", "iso-in 192 100", "iso-in 3072 100",
     "iso-out 1 200", "iso-out 192 200", "iso-out 3072 200",
 )
 MANY = 1000000
-LARGEST = 64 * MIB
+LARGEST = 128 * MIB
 
 
 class Devices:
@@ -103,13 +109,13 @@ class Device:
         self.devices = Devices(rig, self.controller)
         self.guest = self.devices.guest
 
-    def transfers(self):
+    def transfers(self, more=()):
         """All kinds of transfers, the largest packets of each included; what
         the client sent and got is what usb-redir got and sent."""
         tap = self.devices.tap
         before = tap.sizes()
         device = self.devices.plug()
-        for command in TRANSFERS:
+        for command in TRANSFERS + more:
             result = self.guest.start("usbtool " + command).result()
             assert result["packets"] == int(command.split()[2]), command
         captured = device.captured()
@@ -118,10 +124,11 @@ class Device:
         got, most_got = counted(captured[1])
         # with their headers
         assert most[ur.BULK] == 1000001 + 10, most
-        assert most[ur.INTERRUPT] == most_got[ur.INTERRUPT] == 1024 + 4
-        assert most[ur.ISO] == most_got[ur.ISO] == 3072 + 4
-        assert sent[ur.ISO] == 300 and got[ur.ISO] == 600, (sent, got)
-        assert got[ur.START_ISO_STREAM] and got[ur.START_INTERRUPT], got
+        if more:
+            assert most[ur.INTERRUPT] == most_got[ur.INTERRUPT] == 1024 + 4
+            assert most[ur.ISO] == most_got[ur.ISO] == 3072 + 4
+            assert sent[ur.ISO] == 300 and got[ur.ISO] == 600, (sent, got)
+            assert got[ur.START_ISO_STREAM] and got[ur.START_INTERRUPT], got
         device.leave()
         self.devices.gone()
 
@@ -140,12 +147,11 @@ class Device:
         device.leave()
         self.devices.gone()
 
-    def stop_and_continue(self):
+    def stop_and_continue(self, *commands):
         """The VM stopped and continued in the middle of transfers."""
         before = self.devices.tap.sizes()
         device = self.devices.plug()
-        for command in ("bulk-in 65536 600", "bulk-out 65536 600",
-                        "int-in 1024 900", "int-out 1024 900"):
+        for command in ("bulk-in 65536 600", "bulk-out 65536 600") + commands:
             job = self.guest.start("usbtool " + command)
             stops = 0
             while job.running() and stops < 100:
@@ -173,7 +179,7 @@ class Device:
             self.devices.gone()
         before = self.devices.tap.sizes()
         device = self.devices.plug()
-        self.devices.works(device)
+        self.guest.start("usbtool bulk-in 65536 10").result()
         self.devices.tap.same_as(device.captured(), before)
         device.leave()
         self.devices.gone()
@@ -200,11 +206,11 @@ class TestXhci(Device):
     controller = "qemu-xhci"
 
     def test_transfers(self):
-        self.transfers()
+        self.transfers(PERIODIC)
 
     def test_largest_bulk(self):
-        """One request of 64 MiB each way: a packet that is larger than all
-        queues together, half of the largest that usbredir has."""
+        """One request of 128 MiB each way: a packet that is larger than all
+        queues together, and the largest that usbredir has."""
         before = self.devices.tap.sizes()
         device = self.devices.plug()
         self.guest.run("echo 0 > /sys/module/usbcore/parameters/"
@@ -222,7 +228,7 @@ class TestXhci(Device):
         self.plug_and_unplug()
 
     def test_stop_and_continue(self):
-        self.stop_and_continue()
+        self.stop_and_continue("int-in 1024 900", "int-out 1024 900")
 
     def test_killed(self):
         self.killed()
@@ -251,6 +257,40 @@ class TestXhci(Device):
             self.devices.tap.same_as(device.captured(), before)
             device.leave()
             self.devices.gone()
+
+    def test_saved_with_requests_open(self):
+        """Saved while the client owes answers: the state says which, another
+        QEMU takes it, the guest sees the device go, and a next one works."""
+        not_with_peer("it saves another state")
+        device = self.devices.plug()
+        job = self.devices.start("bulk-in 65536 %d" % MANY)
+        device.process.send_signal(signal.SIGSTOP)
+        qemu, path = self.devices.qemu, self.rig.path("state")
+        qemu.command("stop")
+        qemu.command("migrate", uri="file:" + path)
+        wait_until(lambda: qemu.command("query-migrate")["status"] ==
+                   "completed", 60, "the end of the migration")
+        with open(path, "rb") as file:
+            state = file.read()
+        assert b"spiceflow/usbredir/order" in state
+        qemu.command("cont")
+        device.process.send_signal(signal.SIGCONT)
+        device.close()
+        self.devices.fails(job)
+        self.devices.gone()
+        there = self.rig.path("there")
+        target = self.rig.qemu(
+            *server_args(there), *self.devices.tap.add_to(usb_args(
+                self.controller)), "-incoming", "file:" + path,
+            guest=guest_images("base"))
+        wait_until(lambda: target.command("query-status")["status"] ==
+                   "paused", 60, "the load")
+        target.command("cont")
+        other = self.rig.usb_device(address="unix:" + there)
+        wait_until(lambda: target.get("/machine/peripheral/redir0",
+                                      "attached"), 10, "the device")
+        other.leave()
+        target.close()
 
     def test_device_del(self):
         """The device is deleted in the middle of transfers, and with it its

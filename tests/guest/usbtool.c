@@ -348,7 +348,8 @@ static void iso_done(const struct usbdevfs_urb *urb)
     for (i = 0; i < urb->number_of_packets; i++) {
         const struct usbdevfs_iso_packet_desc *d = &urb->iso_frame_desc[i];
 
-        if (d->status) {
+        /* EHCI skips frames when it is late, in which case nothing came */
+        if (d->status && ((int)d->status != -EXDEV || !(ep & EP_IN))) {
             bad("isochronous packet: status %d after %" PRIu64 " packets",
                 (int)d->status, packets);
         }
@@ -458,10 +459,21 @@ static void run_control(void)
     free(data);
 }
 
-static void usage(void)
+static void __attribute__((noreturn)) usage(void)
 {
     bad("usage: usbtool bulk-in|bulk-out|int-in|int-out|iso-in|iso-out|control "
         "BYTES COUNT [-d DEPTH] [-n], or usbtool wait");
+}
+
+static uint64_t number(const char *text)
+{
+    uint64_t n = 0;
+    int used = 0;
+
+    if (sscanf(text, "%" SCNu64 "%n", &n, &used) != 1 || text[used]) {
+        usage();
+    }
+    return n;
 }
 
 int main(int argc, char **argv)
@@ -473,7 +485,7 @@ int main(int argc, char **argv)
 
     while ((opt = getopt(argc, argv, "d:n")) != -1) {
         if (opt == 'd') {
-            depth = strtoul(optarg, NULL, 10);
+            depth = number(optarg);
         } else if (opt == 'n') {
             compare = false;
         } else {
@@ -490,8 +502,8 @@ int main(int argc, char **argv)
     if (argc != 3) {
         usage();
     }
-    size = strtoul(argv[1], NULL, 10);
-    count = strtoull(argv[2], NULL, 10);
+    size = number(argv[1]);
+    count = number(argv[2]);
     device_open();
     control(VENDOR_OUT, VENDOR_RESET, 0, 0, NULL, 0);
     begin = now_ns();

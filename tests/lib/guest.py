@@ -122,6 +122,7 @@ class Guest:
         self.ready = False
         self.resetting = False
         self.strangers = False  # commands that somebody else has given run
+        self.cut = False        # the next line may lack its beginning
 
     def send(self, line):
         data = line.encode() + b"\n"
@@ -132,6 +133,7 @@ class Guest:
         self.sock.sendall(data)
 
     def _line(self, line):
+        cut, self.cut = self.cut, False
         if line.endswith("ready") and self.resetting:
             self.resetting = False      # what was cut off stands before it
             self.ready = True
@@ -149,7 +151,7 @@ class Guest:
         elif job and word == "end":
             job.status = int(text)
             del self.jobs[job.number]
-        elif line and not self.strangers:
+        elif line and not (self.strangers or cut):
             raise RigError("the guest said: %s" % line)
 
     def _receive(self, timeout):

@@ -30,6 +30,20 @@ import reference                    # noqa: E402
 from lib import counted             # noqa: E402
 from lib.paths import cache_dir     # noqa: E402
 
+
+def load(name):
+    """One of the scripts as a module."""
+    loader = importlib.machinery.SourceFileLoader(
+        name.replace('-', '_'), str(ROOT / 'scripts' / name))
+    module = importlib.util.module_from_spec(
+        importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
+
+
+graft = load('graft')
+docs_check = load('docs-check')
+
 SCHEMA = '''\
 ##
 # @Thing:
@@ -235,17 +249,28 @@ class Documents(Folder):
 
     def test_block_that_fails(self):
         """A block is run, and what it says is shown."""
-        loader = importlib.machinery.SourceFileLoader(
-            'docs_check', str(ROOT / 'scripts/docs-check'))
-        module = importlib.util.module_from_spec(
-            importlib.util.spec_from_loader('docs_check', loader))
-        loader.exec_module(module)
         (self.folder / 'good').mkdir()
         (self.folder / 'bad').mkdir()
-        self.assertIsNone(module.shell(self.folder / 'good',
-                                       'scripts/docs --help >/dev/null'))
-        self.assertIn('no-such-program', module.shell(
+        self.assertIsNone(docs_check.shell(self.folder / 'good',
+                                           'scripts/docs --help >/dev/null'))
+        self.assertIn('no-such-program', docs_check.shell(
             self.folder / 'bad', 'no-such-program\necho after'))
+
+    def test_viewer_that_does_not_get_in(self):
+        self.assertIn('error-connect', docs_check.view(
+            'remote-viewer spice+unix://$PWD/nobody', '', str(self.folder)))
+
+    def test_viewer_finds_its_server(self):
+        line = 'scripts/qemu -object spiceflow-server,id=s,type=%s'
+        for options, uri, meant in (
+                ('unix,path=a', 'spice+unix://$PWD/a', True),
+                ('unix,path=b', 'spice+unix://$PWD/a', False),
+                ('inet,port=1', 'spice://h?port=1', True),
+                ('inet,port=1', 'spice://h?tls-port=1', False),
+                ('inet,port=1,tls-creds=t', 'spice://h?tls-port=1', True),
+                ('inet,port=1,tls-creds=t', 'spice://h?port=1', False)):
+            job = docs_check.Job('', line % options, '')
+            self.assertEqual(job.is_meant(uri), meant, (options, uri))
 
 
 class ManualPage(Folder):
@@ -255,11 +280,6 @@ class ManualPage(Folder):
         """The text of the options' part."""
         # ours are grafted into a copy
         tree = self.folder / 'tree'
-        loader = importlib.machinery.SourceFileLoader(
-            'graft', str(ROOT / 'scripts/graft'))
-        graft = importlib.util.module_from_spec(
-            importlib.util.spec_from_loader('graft', loader))
-        loader.exec_module(graft)
         for name in {i.path for i in graft.INSERTIONS} | {'VERSION'}:
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source / name, tree / name)

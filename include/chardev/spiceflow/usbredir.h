@@ -151,6 +151,11 @@ typedef struct SpiceFlowUsbredirSaved {
     SpiceFlowUsbredirSavedOrder order;
 } SpiceFlowUsbredirSaved;
 
+/* Bytes that a saved state has at most, its requests included */
+#define SPICE_FLOW_USBREDIR_SAVED_MAX                           \
+    (sizeof(SpiceFlowUsbredirSaved) +                           \
+     SPICE_FLOW_USBREDIR_REQUESTS * sizeof(SpiceFlowUsbredirRequest))
+
 /**
  * spice_flow_usbredir_new: a guard at the beginning of both streams.
  *

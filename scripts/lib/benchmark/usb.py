@@ -31,10 +31,11 @@ from .programs import ROOT
 
 LINE = 7
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-CD_SIZE = 64 * MIB
+CD_MOST = 64 * MIB
+CD_READ = 256 * MIB             # the same from the beginning
 BULK_SIZE = 64 * KIB
 BULK_DEPTH = 4
-MOST = 128 * MIB
+BULK_MOST = 128 * MIB
 TIMEOUT = 120
 WIRES = {'socket': 'raw', 'spicevmc': 'spice', 'spiceflow': 'spice'}
 
@@ -124,7 +125,8 @@ class GuestJob(Job):
     def plug(self, setup, machine):
         raise NotImplementedError
 
-    def read(self, machine, total):
+    def read(self, setup, machine):
+        """Returns bytes and seconds."""
         raise NotImplementedError
 
     def finish(self):
@@ -143,7 +145,7 @@ class GuestJob(Job):
     def measure(self, setup, backend):
         def work(machine):
             cpu = machine.cpu_seconds()
-            moved, seconds = self.read(machine, min(setup.total, MOST))
+            moved, seconds = self.read(setup, machine)
             cpu = machine.cpu_seconds() - cpu
             return {'rate': moved / 1e6 / seconds, 'seconds': seconds,
                     'cpu': cpu / (moved / GIB)}
@@ -155,27 +157,29 @@ class CdRead(GuestJob):
 
     def __init__(self, tcp):
         super().__init__('emulated CD', ('spicevmc', 'spiceflow'), tcp)
-        self.sum = None
 
-    def image(self, folder):
+    @staticmethod
+    def image(folder, size):
         digest = hashlib.sha256()
         path = os.path.join(folder, 'cd.img')
         with open(path, 'wb') as file:
-            for _ in range(CD_SIZE // MIB):
+            for _ in range(size // MIB):
                 block = os.urandom(MIB)
                 digest.update(block)
                 file.write(block)
         return path, digest.hexdigest()
 
     def plug(self, setup, machine):
-        path, machine.sum = self.image(machine.rig.folder)
+        machine.size = min(CD_MOST, max(MIB, setup.total // 16 // MIB * MIB))
+        path, machine.sum = self.image(machine.rig.folder, machine.size)
         machine.plug_cd(path)
 
-    def read(self, machine, total):
+    def read(self, setup, machine):
+        times = max(1, min(CD_READ, setup.total // 8) // machine.size)
         begin = time.monotonic()
-        machine.run('dd if=/dev/sr0 of=/dev/null bs=1M iflag=direct '
-                    '2>/dev/null')
-        return CD_SIZE, time.monotonic() - begin
+        machine.run(f'for i in $(seq {times}); do dd if=/dev/sr0 of=/dev/null '
+                    'bs=1M iflag=direct 2>/dev/null || exit; done')
+        return times * machine.size, time.monotonic() - begin
 
     def check(self, setup, backend):
         def work(machine):
@@ -203,7 +207,8 @@ class BulkRead(GuestJob):
                          str(total // BULK_SIZE), f'-d {BULK_DEPTH}',
                          *options))
 
-    def read(self, machine, total):
+    def read(self, setup, machine):
+        total = min(BULK_MOST, setup.total // 8)
         done = machine.guest.start(self.command(total, '-n')).result(TIMEOUT)
         return done['bytes'], done['ns'] / 1e9
 
