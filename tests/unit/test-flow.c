@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The flow-control machine, script by script.  flow-play.c has the language;
+ * The flow-control machine, script by script.  flow-step.c has the language;
  * every step is also done to the reference model and compared, so a script
  * only states what matters to it.
  */
