@@ -52,6 +52,12 @@ void sf_frontend_cleanup(SFFrontend *frontend)
  * To guest
  */
 
+size_t sf_frontend_room(SFFrontend *frontend)
+{
+    return frontend->open && frontend->running ?
+           qemu_chr_be_can_write(frontend->chr) : 0;
+}
+
 size_t sf_frontend_write(SFFrontend *frontend, const uint8_t *data, size_t len)
 {
     size_t done = 0;

@@ -30,6 +30,14 @@ void sf_frontend_init(SFFrontend *frontend, Chardev *chr);
 void sf_frontend_cleanup(SFFrontend *frontend);
 
 /**
+ * sf_frontend_room: bytes that sf_frontend_write() would pass at once.
+ * @frontend: the frontend
+ *
+ * Returns: bytes; more may go when these are done with.
+ */
+size_t sf_frontend_room(SFFrontend *frontend);
+
+/**
  * sf_frontend_write: give bytes to the frontend.
  * @frontend: the frontend
  * @data: the bytes

@@ -129,6 +129,7 @@ static void client_arrive(SFHandover *handover, SFClient *client)
         if (!(endpoint && endpoint->ops->resume(endpoint, client, channel))) {
             sf_channel_close(channel, SF_REASON_MIGRATION,
                              "the VM came without its state");
+            sf_event_channel_closed(client, channel);
         }
     }
 }

@@ -21,6 +21,10 @@
  * joining.  When the VM starts, it goes on, begins anew, or waits for
  * MIGRATE_END.
  *
+ * Management ends the source as soon as it knows the VM at the target, which
+ * may be before the clients have been told all.  So when QEMU is to end, the
+ * main loop goes on for a moment; it does so only with clients that leave.
+ *
  * The end of a migration is told on QEMU's migration thread when it is the
  * switch to postcopy, so it is left to the main loop.  QEMU may tell it twice,
  * and has started the VM again when it tells that a migration failed.
@@ -35,6 +39,8 @@
 
 /* Before that of the devices: see device.c. */
 #define RUN_STATE_PRIORITY  900
+/* ms that the end of this QEMU waits for clients that are about to leave. */
+#define EXIT_WAIT_MAX       1000
 
 static const char *const move_names[] = {
     [SF_MOVE_NONE] = "none",
@@ -178,10 +184,61 @@ static int handover_migration(NotifierWithReturn *notifier,
     return 0;
 }
 
+static bool handover_unfinished(SFHandover *handover)
+{
+    SFClient *client;
+
+    QTAILQ_FOREACH(client, &handover->server->clients, next) {
+        if (client->move == SF_MOVE_FROZEN || client->move == SF_MOVE_LEAVING) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void handover_wake(void *opaque)
+{
+}
+
+static void handover_shutdown(Notifier *notifier, void *data)
+{
+    SFHandover *handover = container_of(notifier, SFHandover, shutdown);
+    int64_t end = sf_device_now() + EXIT_WAIT_MAX;
+    QEMUTimer *wake;
+
+    if (!handover_unfinished(handover)) {
+        return;
+    }
+    wake = timer_new_ms(QEMU_CLOCK_REALTIME, handover_wake, NULL);
+    timer_mod(wake, end);
+    while (handover_unfinished(handover) && sf_device_now() < end) {
+        main_loop_wait(false);
+    }
+    timer_free(wake);
+}
+
 static void handover_run_state(void *opaque, bool running, RunState state)
 {
     if (running) {
         sf_handover_arrive(opaque);
+    }
+}
+
+/* A channel alone may have broken on the way; then the others go on. */
+static void client_give_up(SFClient *client)
+{
+    static const char why[] = "what it was to bring did not come";
+
+    if (sf_channel_awaits(client->main)) {
+        sf_client_remove(client, SF_REASON_MIGRATION, why);
+        return;
+    }
+    for (unsigned i = 0; i < client->channels->len; i++) {
+        SFChannel *channel = g_ptr_array_index(client->channels, i);
+
+        if (sf_channel_awaits(channel)) {
+            sf_channel_close(channel, SF_REASON_MIGRATION, why);
+        }
     }
 }
 
@@ -200,8 +257,7 @@ static void handover_deadline(void *opaque)
                              "it does not go to the target");
         } else if (move == SF_MOVE_ARRIVING) {
             handover->lost++;
-            sf_client_remove(client, SF_REASON_MIGRATION,
-                             "what it was to bring did not come");
+            client_give_up(client);
         }
     }
 }
@@ -259,6 +315,8 @@ SFHandover *sf_handover_new(SFServer *server)
         qemu_add_vm_change_state_handler_prio(handover_run_state, handover,
                                               RUN_STATE_PRIORITY);
     migration_add_notifier(&handover->migration, handover_migration);
+    handover->shutdown.notify = handover_shutdown;
+    qemu_register_shutdown_notifier(&handover->shutdown);
     return handover;
 }
 
@@ -268,6 +326,7 @@ void sf_handover_free(SFHandover *handover)
         return;
     }
     sf_handover_give_up_joining(handover);
+    notifier_remove(&handover->shutdown);
     migration_remove_notifier(&handover->migration);
     qemu_del_vm_change_state_handler(handover->run_state);
     qemu_bh_delete(handover->ending);

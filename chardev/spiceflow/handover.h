@@ -20,6 +20,7 @@
  * @host: in it; @where points there
  * @where: where clients are to go
  * @migration: tells of the beginning and the end of a migration
+ * @shutdown: tells that this QEMU is about to end
  * @run_state: tells that the VM starts
  * @ending: what is to be done at the end of a migration, by the main loop
  * @ended: with which event
@@ -36,6 +37,7 @@ typedef struct SFHandover {
     char *host;
     SpiceFlowTarget where;
     NotifierWithReturn migration;
+    Notifier shutdown;
     VMChangeStateEntry *run_state;
     QEMUBH *ending;
     MigrationEventType ended;

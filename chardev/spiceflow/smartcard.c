@@ -17,12 +17,17 @@
  *
  * The device answers each command (ReaderAdd, ReaderRemove, ATR, CardRemove)
  * with an Error message, in order.  Clients count on that order, so answers to
- * the server's own commands, and to those of a client that left, are counted
- * and kept from the next one.
+ * the server's own commands, and to those of a client that left, are kept from
+ * the next one: card-slot.c, which also knows when a reader may be removed.
+ *
+ * The QEMU device may be unplugged from its chardev, and another be plugged
+ * in: a reader that has an owner is added again then, with its card.  When the
+ * chardev goes too the reader is no more.
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "chardev/spiceflow/vsc.h"
+#include "card-slot.h"
 #include "device.h"
 #include "events.h"
 #include "handover.h"
@@ -33,6 +38,8 @@
 #define MAX_READERS         10
 /* A SPICE message holds one VSC message; what comes behind it is ignored. */
 #define MESSAGE_MAX         (SPICE_FLOW_VSC_MAX_SIZE + 4096)
+/* The longest that the device takes. */
+#define ATR_MAX             40
 
 typedef struct SFCardClient SFCardClient;
 
@@ -43,13 +50,16 @@ typedef struct SFReader {
     uint32_t id;                /* place in SFCards.reader */
     SpiceFlowOps flow_ops;
     SpiceFlowVsc *from_device;
+    SFCardSlot slot;
     SFCardClient *owner;
     SpiceFlowClient *flow_client;
-    bool added;                 /* the guest has the reader */
-    bool removing;              /* the client asked for its removal */
-    uint32_t stale_answers;     /* that the next owner must not see */
+    bool added;                 /* as the owner sees it, or the guest has it */
+    bool removing;              /* the owner asked for its removal */
     uint32_t commands;          /* of the owner, without an answer */
     uint32_t awaited;           /* the owner is on its way here: its id */
+    bool unplugged;             /* the device is, under the owner's hands */
+    uint32_t atr_len;           /* of the owner's card, 0 for none */
+    uint8_t atr[ATR_MAX];
 } SFReader;
 
 /* One client's channel. */
@@ -92,29 +102,9 @@ static void card_refuse(SFCardClient *card, uint32_t reader_id, uint32_t code,
     sf_channel_send(card->channel, SPICE_MSG_SMARTCARD_DATA, body);
 }
 
-/* To the device, of the server's own; its answer is not for a client. */
-static void reader_command_remove(SFReader *reader)
-{
-    uint8_t message[SPICE_FLOW_VSC_HEADER_SIZE];
-    SpiceFlowBuffer buffer = { .data = message, .len = sizeof(message) };
-
-    spice_flow_vsc_put_reader_remove(message, SPICE_FLOW_VSC_DEVICE,
-                                     reader->id);
-    reader->stale_answers++;
-    reader->added = false;
-    spice_flow_server_write_unpaid(reader->device->flow, &buffer);
-}
-
 /*
  * A reader's owner
  */
-
-static bool is_command(uint32_t type)
-{
-    return type == SPICE_FLOW_VSC_READER_ADD ||
-           type == SPICE_FLOW_VSC_READER_REMOVE ||
-           type == SPICE_FLOW_VSC_ATR || type == SPICE_FLOW_VSC_CARD_REMOVE;
-}
 
 static SFReader *free_reader(SFCards *cards)
 {
@@ -139,6 +129,8 @@ static void reader_attach(SFReader *reader, SFCardClient *card)
         2 * SPICE_FLOW_VSC_MAX_SIZE / SPICE_FLOW_VSC_HEADER_SIZE;
     reader->owner = card;
     reader->commands = 0;
+    reader->unplugged = false;
+    reader->atr_len = 0;
     reader->flow_client = spice_flow_client_add(reader->device->flow, &params,
                                                 reader);
     trace_spiceflow_card_attach(reader->device->label, reader->id,
@@ -146,43 +138,15 @@ static void reader_attach(SFReader *reader, SFCardClient *card)
     sf_event_device_claimed(reader->device, card->client);
 }
 
-/*
- * Commands of the owner that the device will not see, because those who leave
- * leave them behind, will not be answered either.
- */
-static void reader_forget_queued(SFReader *reader)
-{
-    SpiceFlowSaved saved;
-    const uint8_t *data;
-    bool add = false, remove = false;
-
-    spice_flow_save(reader->device->flow, &saved, 0);
-    data = saved.data;
-    for (uint32_t i = 0; i < saved.num_buffers; i++) {
-        const SpiceFlowSavedBuffer *buffer = &saved.buffers[i];
-
-        if (buffer->place == SPICE_FLOW_AT_CLIENT &&
-            buffer->size >= SPICE_FLOW_VSC_HEADER_SIZE) {
-            uint32_t type = ldl_be_p(data);
-
-            reader->commands -= is_command(type) && reader->commands;
-            add |= type == SPICE_FLOW_VSC_READER_ADD;
-            remove |= type == SPICE_FLOW_VSC_READER_REMOVE;
-        }
-        data += buffer->size;
-    }
-    reader->added = !add && (reader->added || remove);
-    spice_flow_saved_clear(&saved);
-}
-
 /* The owner is gone, also from the flow machine. */
-static void reader_leave(SFReader *reader)
+static void reader_leave(SFReader *reader, bool guest_has_it)
 {
-    reader->stale_answers += reader->commands;
     reader->commands = 0;
     reader->removing = false;
-    if (reader->added) {
-        reader_command_remove(reader);
+    reader->added = false;
+    if (guest_has_it) {
+        sf_card_slot_command(&reader->slot, SPICE_FLOW_VSC_READER_REMOVE,
+                             reader->id, NULL, 0);
     }
 }
 
@@ -199,9 +163,8 @@ static void reader_detach(SFReader *reader, SFReason reason, const char *why)
             sent->reader = NULL;
         }
     }
-    reader_forget_queued(reader);
     spice_flow_client_remove(g_steal_pointer(&reader->flow_client));
-    reader_leave(reader);
+    reader_leave(reader, sf_card_slot_part(&reader->slot));
     trace_spiceflow_card_detach(reader->device->label, reader->id,
                                 card->client->id);
     sf_event_device_released(reader->device, card->client, reason, why);
@@ -258,9 +221,9 @@ static bool reader_write(SFReader *reader, const SpiceFlowVscMessage *message,
     spice_flow_vsc_put_header(header, SPICE_FLOW_VSC_DEVICE, message->type,
                               reader->id, length);
     /* The device may answer before the write returns. */
-    reader->commands += is_command(message->type);
+    reader->commands += sf_card_is_command(message->type);
     if (!spice_flow_client_write(reader->flow_client, &buffer)) {
-        reader->commands -= is_command(message->type);
+        reader->commands -= sf_card_is_command(message->type);
         return false;
     }
     return true;
@@ -296,7 +259,7 @@ static void card_reader_message(SFCardClient *card,
     SFReader *reader = card_reader(card, message->reader_id);
 
     if (!reader || !reader->added || reader->removing) {
-        if (is_command(message->type)) {
+        if (sf_card_is_command(message->type)) {
             card_refuse(card, message->reader_id, SPICE_FLOW_VSC_GENERAL_ERROR,
                         message->type, "the client has no such reader");
         } else if (message->reader_id >= MAX_READERS) {
@@ -305,9 +268,20 @@ static void card_reader_message(SFCardClient *card,
         }
         return;
     }
-    if (message->type == SPICE_FLOW_VSC_READER_REMOVE) {
+    switch (message->type) {
+    case SPICE_FLOW_VSC_READER_REMOVE:
         reader->removing = true;
         reader->added = false;
+        break;
+    case SPICE_FLOW_VSC_ATR:
+        reader->atr_len = message->length <= ATR_MAX ? message->length : 0;
+        if (reader->atr_len) {
+            memcpy(reader->atr, message->payload, reader->atr_len);
+        }
+        break;
+    case SPICE_FLOW_VSC_CARD_REMOVE:
+        reader->atr_len = 0;
+        break;
     }
     if (!reader_write(reader, message, message->length)) {
         card_refuse(card, message->reader_id, SPICE_FLOW_VSC_GENERAL_ERROR,
@@ -466,15 +440,31 @@ static void card_flow_remove(void *opaque, SpiceFlowReason reason)
     sf_channel_fail(reader->owner->channel, sf_reason_of_flow(reason), NULL);
 }
 
-/* Returns whether the answer is for the owner. */
-static bool reader_answer(SFReader *reader)
+static ssize_t card_flow_write(void *opaque, const uint8_t *data, size_t len)
 {
-    if (reader->stale_answers) {
-        reader->stale_answers--;
+    SFDevice *device = opaque;
+    SFReader *reader = device->priv;
+
+    return sf_card_slot_write(&reader->slot, data, len);
+}
+
+/* Whether what the device says is for the owner. */
+static bool reader_is_asked(SFReader *reader, uint32_t type)
+{
+    switch (type) {
+    case SPICE_FLOW_VSC_INIT:
         return false;
+    case SPICE_FLOW_VSC_ERROR:
+        if (!sf_card_slot_answer(&reader->slot)) {
+            return false;
+        }
+        reader->commands -= reader->commands > 0;
+        return reader->owner;
+    case SPICE_FLOW_VSC_APDU:
+        return sf_card_slot_apdu(&reader->slot) && reader->owner;
+    default:
+        return reader->owner;
     }
-    reader->commands -= reader->commands > 0;
-    return true;
 }
 
 static void reader_message(SFReader *reader,
@@ -483,9 +473,7 @@ static void reader_message(SFReader *reader,
     g_autofree uint8_t *out = NULL;
     size_t size = SPICE_FLOW_VSC_HEADER_SIZE + message->length;
 
-    if (message->type == SPICE_FLOW_VSC_INIT ||
-        (message->type == SPICE_FLOW_VSC_ERROR && !reader_answer(reader)) ||
-        !reader->owner) {
+    if (!reader_is_asked(reader, message->type)) {
         return;
     }
     out = g_malloc(size);
@@ -520,8 +508,51 @@ static size_t card_write(SFDevice *device, const uint8_t *buf, size_t len)
     return len;
 }
 
+/* Commands it has not answered will not be answered any more. */
+static void reader_unplug(SFReader *reader)
+{
+    SFCardClient *card = reader->owner;
+
+    spice_flow_reset(reader->device->flow);
+    spice_flow_vsc_reset(reader->from_device);
+    sf_card_slot_reset(&reader->slot);
+    if (!card) {
+        return;
+    }
+    for (; reader->commands; reader->commands--) {
+        card_refuse(card, reader->id, SPICE_FLOW_VSC_GENERAL_ERROR, 0,
+                    "the device was unplugged");
+    }
+    if (reader->removing) {
+        reader_detach(reader, SF_REASON_LEFT, "the reader was removed");
+    } else {
+        reader->unplugged = true;
+    }
+}
+
+static void reader_plug(SFReader *reader)
+{
+    if (reader->unplugged) {
+        reader->unplugged = false;
+        sf_card_slot_command(&reader->slot, SPICE_FLOW_VSC_READER_ADD,
+                             reader->id, NULL, 0);
+        if (reader->atr_len) {
+            sf_card_slot_command(&reader->slot, SPICE_FLOW_VSC_ATR,
+                                 reader->id, reader->atr, reader->atr_len);
+        }
+    }
+}
+
 static void card_set_fe_open(SFDevice *device, bool open)
 {
+    SFReader *reader = device->priv;
+
+    /* The guest being replaced is no matter of plugs. */
+    if (open) {
+        reader_plug(reader);
+    } else if (!device->rewound) {
+        reader_unplug(reader);
+    }
 }
 
 /*
@@ -588,6 +619,8 @@ static bool cards_resume(SFEndpoint *endpoint, SFClient *client,
 
         if (reader && reader->awaited == client->id) {
             reader->awaited = 0;
+            reader->unplugged = false;
+            reader->atr_len = 0;
             reader->owner = card;
             reader->flow_client = spice_flow_client_find(reader->device->flow,
                                                          client->id);
@@ -595,7 +628,7 @@ static bool cards_resume(SFEndpoint *endpoint, SFClient *client,
                                         client->id);
             sf_event_device_claimed(reader->device, client);
             if (!sf_migrate_flow_resume(reader->flow_client, reader)) {
-                return false;
+                sf_channel_fail(channel, SF_REASON_MIGRATION, NULL);
             }
         }
     }
@@ -678,7 +711,9 @@ static bool card_init(SFDevice *device, Error **errp)
     reader->flow_ops.send = card_flow_send;
     reader->flow_ops.room = card_flow_room;
     reader->flow_ops.remove = card_flow_remove;
+    sf_card_slot_init(&reader->slot, device);
     sf_device_flow_new(device, &reader->flow_ops, &params);
+    reader->flow_ops.write = card_flow_write;
     if (!server->cards) {
         server->cards = cards_new(server, errp);
     }
@@ -708,7 +743,8 @@ static void card_cleanup(SFDevice *device)
         return;
     }
     cards = reader->cards;
-    reader->added = false;
+    /* Nobody is there to be told. */
+    sf_card_slot_reset(&reader->slot);
     reader_detach(reader, SF_REASON_DEVICE_DELETED, NULL);
     if (cards) {
         cards->reader[reader->id] = NULL;
@@ -717,6 +753,7 @@ static void card_cleanup(SFDevice *device)
             cards_free(cards);
         }
     }
+    sf_card_slot_cleanup(&reader->slot);
     spice_flow_vsc_free(reader->from_device);
     g_free(reader);
 }
@@ -729,7 +766,7 @@ static bool card_carries(SFDevice *device)
 {
     SFReader *reader = device->priv;
 
-    return reader->added || reader->stale_answers ||
+    return reader->added || reader->slot.stale ||
            spice_flow_vsc_partial(reader->from_device);
 }
 
@@ -739,7 +776,7 @@ static void card_save(SFDevice *device, SFSaved *saved)
 
     saved->card.added = reader->added;
     saved->card.removing = reader->removing;
-    saved->card.stale_answers = reader->stale_answers;
+    saved->card.stale_answers = reader->slot.stale;
     saved->card.commands = reader->commands;
     spice_flow_vsc_save(reader->from_device, &saved->card.parser);
 }
@@ -760,7 +797,7 @@ static void card_rewind(SFDevice *device)
     }
     spice_flow_reset(device->flow);
     spice_flow_vsc_reset(reader->from_device);
-    reader->stale_answers = 0;
+    sf_card_slot_reset(&reader->slot);
 }
 
 static bool card_restore(SFDevice *device, const SFSaved *saved, Error **errp)
@@ -782,8 +819,8 @@ static bool card_restore(SFDevice *device, const SFSaved *saved, Error **errp)
         error_setg(errp, "bad card parser: %s", wrong);
         return false;
     }
+    sf_card_slot_restore(&reader->slot, saved);
     reader->added = saved->card.added;
-    reader->stale_answers = saved->card.stale_answers;
     reader->commands = saved->card.commands;
     device->fe_open = saved->guest_open;
     reader->awaited = 0;
@@ -793,9 +830,8 @@ static bool card_restore(SFDevice *device, const SFSaved *saved, Error **errp)
         reader->awaited = saved->flow.clients[0].params.id;
         return true;
     }
-    reader_forget_queued(reader);
     sf_migrate_flow_lose(device);
-    reader_leave(reader);
+    reader_leave(reader, sf_card_slot_part(&reader->slot));
     return true;
 }
 
@@ -805,9 +841,8 @@ static void card_lose(SFDevice *device)
 
     if (reader->awaited) {
         reader->awaited = 0;
-        reader_forget_queued(reader);
         sf_migrate_flow_lose_away(device);
-        reader_leave(reader);
+        reader_leave(reader, sf_card_slot_part(&reader->slot));
     }
 }
 

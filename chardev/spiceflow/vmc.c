@@ -477,7 +477,10 @@ static bool vmc_resume(SFEndpoint *endpoint, SFClient *client,
     if (vmc->guard) {
         sf_device_settle(vmc->device);
     }
-    return sf_migrate_flow_resume(flow_client, vmc);
+    if (!sf_migrate_flow_resume(flow_client, vmc)) {
+        sf_channel_fail(channel, SF_REASON_MIGRATION, NULL);
+    }
+    return true;
 }
 
 static void vmc_client_gone(SFEndpoint *endpoint, SFClient *client)

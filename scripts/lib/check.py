@@ -544,6 +544,12 @@ STEPS = [
     Step("qemu", "qtests", qemu, "qtest"),
     Step("functional", "functional tests", script, "tests/functional/run",
          "-j", "2"),
+    Step("libvirt", "conversion of domains", script,
+         "tests/scripts/test_libvirt_convert.py", "-v"),
+    Step("libvirt", "libvirt", script, "tests/functional/run", "-j", "2",
+         "tests/libvirt/test_libvirt.py"),
+    Step("libvirt", "libvirt, other ways", script, "tests/functional/run",
+         "-j", "2", "tests/libvirt/test_ways.py", long=True),
     Step("model", "formal model", script, "scripts/model", "--quick"),
 ]
 

@@ -113,13 +113,13 @@ class Case:
         for device in self.state["devices"]:
             flow = device["flow"]
             kind = flow["name"] if flow["name"] in FRONTENDS else "port"
-            if kind in names:
+            if kind in names and self.server(device["id"]):
                 yield device["id"], flow, old.get(device["id"], flow)
 
     def server(self, device):
-        """The server of a device."""
-        return next(s for s in self.state["servers"]
-                    if device in s["stats"]["devices"])
+        """The server of a device; None while that comes or goes."""
+        return next((s for s in self.state["servers"]
+                     if device in s["stats"]["devices"]), None)
 
 
 # ---- the machine, the server, its clients

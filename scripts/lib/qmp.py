@@ -130,6 +130,12 @@ class Virsh:
             self.listener.communicate()
             self.listener = None
 
+    @staticmethod
+    def words(text):
+        """What virsh says, line by line."""
+        return [re.sub(r"^error: ", "", line) for line in text.splitlines()
+                if line.strip()]
+
     def execute(self, name, arguments=None, timeout=10):
         request = {"execute": name}
         if arguments:
@@ -145,9 +151,9 @@ class Virsh:
         except subprocess.TimeoutExpired:
             raise Lost("virsh did not answer within %g s" % timeout) from None
         if done.returncode:
-            said = [line for line in done.stderr.splitlines() if line.strip()]
-            raise Lost("virsh: %s" % (said[0] if said else
-                                      "status %d" % done.returncode))
+            said = self.words(done.stderr)
+            raise Lost(said[0] if said else
+                       "virsh ends with status %d" % done.returncode)
         answer = json.loads(done.stdout)
         if "error" in answer:
             raise Refused(answer["error"])
@@ -168,10 +174,9 @@ class Virsh:
                         "data": json.loads(data) if data.strip() else {},
                         "timestamp": {"seconds": int(seconds),
                                       "microseconds": int(micros)}}
-        said = self.listener.stderr.read().strip()
+        said = self.words(self.listener.stderr.read())
         self.close()
-        raise Lost("virsh: %s" % (said.splitlines()[0] if said else
-                                  "the domain is gone"))
+        raise Lost(said[0] if said else "the domain is gone")
 
 
 def _socket(address):

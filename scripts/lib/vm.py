@@ -29,6 +29,12 @@ def fail(prog, address, error):
     return CANNOT_ASK
 
 
+def other_version(prog, address, error):
+    """Likewise when something that is expected there is not."""
+    return fail(prog, address, "its spiceflow is of another version than "
+                "this program: there is no %s" % error)
+
+
 class Vm:
     """Questions to one VM."""
 

@@ -188,6 +188,34 @@ class TestDevice:
             assert card.take_answer() == (0, DONE)
         self.bye(card)
 
+    def test_d22_unplug_from_a_chardev_that_stays(self):
+        """Likewise when only QEMU's device goes, under two clients: each
+        keeps its reader, and what it says meanwhile waits."""
+        cards = [self.card(), self.card()]
+        for number, card in enumerate(cards):
+            assert card.add() == (number, DONE)
+            card.say(vsc.ATR, number, vsc.AN_ATR)
+            assert card.take_answer() == (number, DONE)
+        for turn in range(12):
+            number = turn % 2
+            card, other = cards[number], cards[1 - number]
+            name = "ab"[number]
+            self.qemu.command("device_del", id="card-" + name)
+            self.qemu.qmp.event("DEVICE_DELETED", device="card-" + name)
+            card.say(vsc.CARD_REMOVE, number)
+            assert card.silent(0.05)
+            other.say(vsc.ATR, 1 - number, vsc.AN_ATR)
+            assert other.take_answer() == (1 - number, DONE)
+            self.qemu.command("device_add", driver="ccid-card-passthru",
+                              id="card-" + name, chardev=name,
+                              bus="ccid-%s.0" % name)
+            assert card.take_answer() == (number, DONE)
+            card.say(vsc.ATR, number, vsc.AN_ATR)
+            assert card.take_answer() == (number, DONE)
+            assert card.silent(0.05) and other.silent(0.05)
+        self.bye(*cards)
+        self.bye(self.card())
+
 
 class TestScript:
     """Both ends scripted."""
@@ -199,11 +227,15 @@ class TestScript:
             *bridge_args(rig.path("a"), "smartcard", "a", "bridge-a"),
             *bridge_args(rig.path("b"), "smartcard", "b", "bridge-b"),
             "-trace", "spiceflow_card_*", machine="none")
+        self.devices = {}
 
     def device(self, name="a"):
-        device = vsc.Device(self.rig.path(name))
-        self.rig.callback(device.close)
-        return device
+        if name in self.devices:
+            self.devices[name].close()
+        else:
+            self.rig.callback(lambda: self.devices[name].close())
+        self.devices[name] = vsc.Device(self.rig.path(name))
+        return self.devices[name]
 
     def card(self):
         return vsc.Card(self.rig.raw())
@@ -216,10 +248,10 @@ class TestScript:
         assert card.take_answer() == (ord(name) - ord("a"), DONE)
         return card
 
-    def bye(self, card, *devices):
+    def bye(self, card, *devices, apdus=0):
         card.session.close()
         for device in devices:
-            assert device.answer(vsc.READER_REMOVE)
+            device.removed(apdus)
             device.close()
 
     def flow(self, name="a"):
@@ -270,7 +302,7 @@ class TestScript:
         # a reader that there can not be
         card.say(vsc.APDU, 0xabcd, b"x")
         card.channel.wait_closed()
-        device.answer(vsc.READER_REMOVE)
+        device.removed(apdus=2)
         device.close()
         card.session.close()
 
@@ -307,7 +339,7 @@ class TestScript:
         device.write(vsc.message(">", vsc.APDU, 0, bytes(vsc.LARGEST + 1)))
         device.say(vsc.APDU, b"next")
         assert card.take() == (vsc.APDU, 0, b"next")
-        self.bye(card, device)
+        self.bye(card, device, apdus=1)
 
     def test_malformed_messages(self):
         """Each ends the channel that brought it, and nothing else; the
@@ -379,11 +411,167 @@ class TestScript:
         card = self.reader(device)
         data = vsc.message(">", vsc.APDU, 0, bytes(60000)) * 100
         device.write(data)
-        assert device.answer(vsc.READER_REMOVE)
+        device.removed(apdus=100)
         wait_until(lambda: not self.flow()["clients"], 5, "it is removed")
         card.session.close()
         other = self.reader(device)
         self.bye(other, device)
+
+    def test_overflow_with_commands_queued(self):
+        """Likewise while commands of its own wait: neither the device's
+        answers nor the reader are miscounted for the next client."""
+        for begun in (0, 1, 2):
+            device = self.device()
+            card = self.reader(device)
+            self.block(True)
+            queued = [(vsc.ATR, vsc.AN_ATR), (vsc.CARD_REMOVE, b""),
+                      (vsc.READER_REMOVE, b"")][begun:]
+            for kind, payload in queued:
+                card.say(kind, 0, payload)
+            wait_until(lambda: self.flow()["to-guest-messages"] == len(queued),
+                       5, "the commands have come")
+            device.write(vsc.message(">", vsc.APDU, 0, bytes(60000)) * 60)
+            wait_until(lambda: not self.flow()["clients"], 5, "it is removed")
+            card.session.close()
+            self.block(False)
+            # The first is with the device already, as far as may be told.
+            kind = queued[0][0]
+            if kind == vsc.ATR:
+                assert device.answer(vsc.ATR)[2] == vsc.AN_ATR
+                device.removed()
+            else:
+                for _ in range(60):
+                    assert device.take()[2] == vsc.GIVEN_UP
+                device.answer(kind)
+                if kind == vsc.CARD_REMOVE:
+                    device.answer(vsc.READER_REMOVE)
+            other = self.reader(device)
+            other.say(vsc.ATR, 0, vsc.AN_ATR)
+            device.answer(vsc.ATR, 7)
+            assert other.take_answer() == (0, 7)
+            assert other.silent()
+            self.bye(other, device)
+
+    def block(self, blocked):
+        self.qemu.set("/machine/peripheral/bridge-a", "blocked", blocked)
+
+    def test_client_leaves_in_an_apdu(self):
+        """The guest gets an error, for what it sends next too; when it is
+        quiet the reader goes, and then the next client's comes."""
+        device = self.device()
+        card = self.reader(device)
+        device.say(vsc.APDU, b"one")
+        card.take()
+        card.session.close()
+        assert device.take() == (vsc.APDU, 0, vsc.GIVEN_UP)
+        other = self.card()
+        other.say(vsc.READER_ADD, vsc.NO_READER, b"r")
+        for _ in range(3):
+            assert device.silent(0.1)
+            device.say(vsc.APDU, b"another")
+            assert device.take() == (vsc.APDU, 0, vsc.GIVEN_UP)
+        quiet = time.monotonic()
+        assert device.answer(vsc.READER_REMOVE)
+        assert time.monotonic() - quiet > 0.4
+        device.answer(vsc.READER_ADD)
+        assert other.take_answer() == (0, DONE)
+        device.say(vsc.APDU, b"for it")
+        assert other.take() == (vsc.APDU, 0, b"for it")
+        self.bye(other, device, apdus=1)
+
+    def test_guest_that_does_not_give_up(self):
+        """It is cut off after a few seconds."""
+        device = self.device()
+        card = self.reader(device)
+        device.say(vsc.APDU, b"first")
+        card.take()
+        card.session.close()
+        begin = time.monotonic()
+        while True:
+            message = device.take()
+            if message[0] == vsc.READER_REMOVE:
+                break
+            assert message == (vsc.APDU, 0, vsc.GIVEN_UP)
+            time.sleep(0.05)
+            device.say(vsc.APDU, b"again")
+        assert 4 < time.monotonic() - begin < 12
+        device.say(vsc.ERROR, vsc.error(0))
+        device.close()
+
+    def test_stop_while_a_removal_waits(self):
+        """The guest's time stands still meanwhile."""
+        device = self.device()
+        card = self.reader(device)
+        device.say(vsc.APDU, b"one")
+        card.take()
+        self.qemu.command("stop")
+        card.session.close()
+        wait_until(lambda: not self.flow()["clients"], 5, "it has left")
+        assert device.silent(0.7)
+        self.qemu.command("cont")
+        assert device.take() == (vsc.APDU, 0, vsc.GIVEN_UP)
+        self.qemu.command("stop")
+        assert device.silent(0.7)
+        self.qemu.command("cont")
+        device.answer(vsc.READER_REMOVE)
+        device.close()
+
+    def test_card_removed_in_an_apdu(self):
+        """The client's own removals wait as well, and what follows them; an
+        answer that comes late is for nobody."""
+        device = self.device()
+        card = self.reader(device)
+        device.say(vsc.APDU, b"one")
+        card.take()
+        card.say(vsc.CARD_REMOVE, 0)
+        card.say(vsc.ATR, 0, vsc.AN_ATR)
+        assert device.take() == (vsc.APDU, 0, vsc.GIVEN_UP)
+        assert device.silent(0.3)
+        assert card.silent(0.05)
+        device.answer(vsc.CARD_REMOVE)
+        device.answer(vsc.ATR)
+        assert card.take_answer() == (0, DONE)
+        assert card.take_answer() == (0, DONE)
+        self.bye(card, device)
+
+    def test_device_unplugged_under_its_client(self):
+        """What it owed is answered; the next device of that chardev gets the
+        reader and the card, and the client notices nothing."""
+        device = self.device()
+        card = self.reader(device)
+        card.say(vsc.ATR, 0, vsc.AN_ATR)
+        device.answer(vsc.ATR)
+        assert card.take_answer() == (0, DONE)
+        for _ in range(3):
+            device.say(vsc.APDU, b"one")
+            card.take()
+            card.say(vsc.ATR, 0, vsc.AN_ATR)
+            assert device.take()[0] == vsc.ATR
+            device.close()
+            assert card.take_answer() == (0, vsc.GENERAL_ERROR)
+            device = self.device()
+            assert device.answer(vsc.READER_ADD)
+            assert device.answer(vsc.ATR) == (vsc.ATR, 0, vsc.AN_ATR)
+            assert card.silent()
+            device.say(vsc.APDU, b"two")
+            assert card.take() == (vsc.APDU, 0, b"two")
+            card.say(vsc.APDU, 0, b"2")
+            assert device.take() == (vsc.APDU, 0, b"2")
+        # without its card, and with its removal asked for
+        card.say(vsc.CARD_REMOVE, 0)
+        device.answer(vsc.CARD_REMOVE)
+        assert card.take_answer() == (0, DONE)
+        device.close()
+        device = self.device()
+        device.answer(vsc.READER_ADD)
+        card.say(vsc.READER_REMOVE, 0)
+        assert device.take()[0] == vsc.READER_REMOVE
+        device.close()
+        assert card.take_answer() == (0, vsc.GENERAL_ERROR)
+        card.session.close()
+        device = self.device()
+        assert device.silent()
+        self.bye(self.reader(device), device)
 
     def test_without_a_client(self):
         """What the device says then is forgotten; the next client starts at a
@@ -404,7 +592,7 @@ class TestScript:
         while got[-1][2] != b"for it":
             got.append(card.take())
         assert (vsc.ERROR, 0, vsc.error(0)) in got
-        self.bye(card, device)
+        self.bye(card, device, apdus=2)
 
     def test_stop_with_apdus_in_flight(self):
         """In both directions: to the device it waits, from the device it is

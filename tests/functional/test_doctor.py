@@ -4,7 +4,9 @@
 import json
 import os
 import re
+import socket
 import struct
+import threading
 import time
 
 from lib import agentguest as ag
@@ -472,6 +474,49 @@ class TestGuest:
         job.wait(10, check=False)
         wait_until(lambda: self.doctor.wrong("files") == ["guest-closed"], 10,
                    "the agent is gone")
+
+
+def other_qemu(path):
+    """A monitor whose QEMU knows a spiceflow that we do not."""
+    answers = {"qmp_capabilities": {}, "query-name": {},
+               "query-status": {"status": "running"}, "qom-get": {},
+               "qom-list": [{"name": "x", "type": "child<spiceflow-server>"},
+                            {"name": "y",
+                             "type": "child<chardev-spiceflow>"}]}
+    greeting = {"QMP": {"version": {"qemu": {"major": 99, "minor": 0,
+                                             "micro": 0}}}}
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(path)
+    server.listen()
+
+    def serve():
+        while True:
+            try:
+                client, _ = server.accept()
+            except OSError:
+                return
+            with client, client.makefile("rw") as file:
+                print(json.dumps(greeting), file=file, flush=True)
+                for line in file:
+                    request = json.loads(line)
+                    print(json.dumps({"return": answers[request["execute"]],
+                                      "id": request["id"]}), file=file,
+                          flush=True)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return server
+
+
+def test_other_version(rig):
+    """No traceback, whatever is missing there."""
+    server = other_qemu(rig.path("other"))
+    for name, words in (("spiceflow-doctor", ["-i", "0"]),
+                        ("spiceflow-top", ["--once", "-i", "0.05"])):
+        got, out, err = tools.run(name, *words, rig.path("other"))
+        assert got == 3 and not out, (got, out, err)
+        assert "is of another version" in err and "Traceback" not in err, err
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
 
 
 def test_text_of_no_monitor(rig):

@@ -190,6 +190,38 @@ class TestSeamless(Travel):
         assert got == wanted
         session.close()
 
+    def test_postcopy(self):
+        """The guest runs at the target before its memory is there."""
+        session = self.session()
+        port = session.open_port(PORT)
+        job = self.guest.start("porttool echo %s %d" % (PORT, 3000 * 8))
+        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_OPENED])
+        port.send_data(words(1000))
+        target = self.target()
+        handover.set_target(self.qemu, target)
+        arrival = handover.follow(session)
+        handover.wait_states(self.qemu, "seamless")
+        for qemu in (self.qemu, target):
+            qemu.command("migrate-set-capabilities", capabilities=[
+                {"capability": "postcopy-ram", "state": True}])
+        self.guest.poll()
+        path = self.rig.path("wire")
+        target.command("migrate-incoming", uri="unix:" + path)
+        self.qemu.command("migrate-set-parameters", max_bandwidth=4 * MIB)
+        self.qemu.command("migrate", uri="unix:" + path)
+        migration.wait_status(self.qemu, "active")
+        self.qemu.command("migrate-start-postcopy")
+        port.send_data(words(1000, first=1000))
+        handover.swap(session, arrival)
+        port.send_data(words(1000, first=2000))
+        self.qemu.command("migrate-set-parameters", max_bandwidth=1 << 40)
+        migration.wait_status(self.qemu, "completed")
+        migration.wait_running(target)
+        self.arrive(target)
+        check(port.receive_data(24000), words(3000))
+        job.result()
+        session.close()
+
 
 class TestClientLibrary(Travel):
     """The client on libspice-client-glib, three times from one QEMU to the
@@ -265,6 +297,24 @@ class TestClientLibrary(Travel):
                 re.match("channel-|agent-connected|usb-removed", line)]
         assert not news, news
         assert "disconnected" not in agent.output, agent.output
+        client.quit()
+
+    def test_source_ends_at_once(self):
+        """Management ends the source when the guest runs at the target."""
+        total = 16 * MIB
+        client = self.client()
+        client.find(r"^port-new %s$" % PORT)
+        client.send("port", PORT, "gen", total, 7)
+        job = self.guest.start("porttool check %s %d -s 7" % (PORT, total))
+        client.wait_port(PORT)
+        target = self.target()
+        handover.begin(self.qemu, target)
+        self.run(target)
+        old = self.qemu
+        handover.adopt(self.guest, target)
+        old.quit()
+        client.outcome("port", PORT, "gen", timeout=60)
+        job.result(60)
         client.quit()
 
     def file(self, name, size):

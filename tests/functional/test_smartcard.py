@@ -16,10 +16,10 @@ import struct
 import subprocess
 import time
 
-from lib import spiceclient
+from lib import migration, spiceclient
 from lib.guest import GuestError
+from lib.process import wait_until
 from lib.rig import card_args, not_with_peer, server_args
-from lib.skip import skip_unless_asked
 
 VARIANTS = ("card",)
 VSC_ERROR, VSC_READER_ADD = 2, 3
@@ -74,10 +74,10 @@ class Database:
 class CardRig:
     """A guest with readers and pcscd, and what the tests do there."""
 
-    def start_rig(self, rig, readers=1, **options):
+    def start_rig(self, rig, readers=1, more=(), **options):
         self.rig = rig
         self.guest = rig.guest(*server_args(rig.socket, **options),
-                               *card_args(readers), variant="card")
+                               *card_args(readers), *more, variant="card")
         # Nobody tells pcscd of devices that come later: there is no udev.
         self.guest.run(
             "until [ $(cat /sys/bus/usb/devices/*/bInterfaceClass |"
@@ -122,6 +122,17 @@ class CardRig:
                 " --id %s -l --pin 1234 -i /tmp/%s -o /tmp/%s.sig" %
                 (MODULE, slot, ident, name, name))
 
+    def apdus(self):
+        """How many messages the reader has sent."""
+        return self.guest.qemu.get("/chardevs/card0", "flow")[
+            "total-from-guest-messages"]
+
+    def pause_in_an_apdu(self, client, before):
+        """Stop the client while the guest uses its card."""
+        wait_until(lambda: self.apdus() > before + 2, 20, "an APDU")
+        client.pause()
+        time.sleep(0.7)
+
     def check_sign(self, database, nick="sign", ident="0002", slot=0):
         """A signature made in the guest is good on the host."""
         data = os.urandom(200)
@@ -138,7 +149,7 @@ class TestCard(CardRig):
     """One reader, one client at a time."""
 
     def setup(self, rig):
-        self.start_rig(rig)
+        self.start_rig(rig, more=migration.disk(rig.path("disk")))
         self.database = Database(rig)
 
     def test_reader(self):
@@ -207,16 +218,13 @@ class TestCard(CardRig):
     def test_client_killed(self):
         """A client dies while the guest waits for its card's answer: the
         guest gets an error soon, and the next client's card works."""
-        skip_unless_asked("the guest gets no answer, and its driver waits for "
-                          "one for four minutes")
         self.guest.write_file("/tmp/doomed", b"data")
         for _ in range(2):
             client = self.client(self.database)
             self.wait_readers(True)
+            before = self.apdus()
             job = self.guest.start(self.sign_command("doomed"))
-            time.sleep(0.3)
-            client.pause()
-            time.sleep(1)
+            self.pause_in_an_apdu(client, before)
             assert job.running(), job.output
             client.process.send_signal(9)
             client.process.wait()
@@ -230,6 +238,67 @@ class TestCard(CardRig):
             self.check_sign(self.database)
             client.quit()
             self.wait_readers(False)
+
+    def test_snapshot_in_an_apdu(self):
+        """A snapshot that is taken while the guest waits for its card's
+        answer, and loaded when the card is gone: the guest gets an error
+        soon, and the next client's card works."""
+        self.guest.write_file("/tmp/doomed", b"data")
+        client = self.client(self.database)
+        self.wait_readers(True)
+        before = self.apdus()
+        self.guest.run("(%s; echo ended > /tmp/ended) > /dev/null 2>&1 &" %
+                       self.sign_command("doomed"))
+        self.pause_in_an_apdu(client, before)
+        ended = "cat /tmp/ended 2>/dev/null; true"
+        assert not self.guest.run(ended)
+        migration.savevm(self.guest.qemu, "apdu")
+        client.process.send_signal(9)
+        client.process.wait()
+        for _ in range(2):
+            wait_until(lambda: self.guest.run(ended), 20, "an error")
+            self.wait_readers(False)
+            migration.loadvm(self.guest.qemu, "apdu")
+        wait_until(lambda: self.guest.run(ended), 20, "an error")
+        self.wait_readers(False)
+        client = self.client(self.database)
+        self.wait_readers(True)
+        self.check_sign(self.database)
+        client.quit()
+        self.wait_readers(False)
+
+    def test_unplug_and_replug(self):
+        """The card slot is unplugged and plugged in again.  Under a client
+        its card comes back by itself; with the chardev gone too, the next
+        client's does."""
+        qmp = self.guest.qemu.qmp
+        client = self.client(self.database)
+
+        def unplug():
+            self.wait_readers(True)
+            qmp.command("device_del", id="slot0")
+            qmp.event("DEVICE_DELETED", device="slot0")
+            self.wait_readers(False)
+
+        def plug():
+            qmp.command("device_add", driver="ccid-card-passthru",
+                        id="slot0", bus="ccid0.0", chardev="card0")
+
+        unplug()
+        plug()
+        self.wait_readers(True)
+        self.check_sign(self.database)
+        unplug()
+        qmp.command("chardev-remove", id="card0")
+        client.quit()
+        qmp.command("chardev-add", id="card0", backend={
+            "type": "spiceflow", "data": {"name": "smartcard"}})
+        plug()
+        client = self.client(self.database)
+        self.wait_readers(True)
+        self.check_sign(self.database)
+        client.quit()
+        self.wait_readers(False)
 
 
 class TestTwoReaders(CardRig):

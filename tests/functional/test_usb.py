@@ -301,3 +301,33 @@ def test_tcp(rig):
     assert usb.tap.sizes()[0] > os.path.getsize(image)
     client.quit()
     usb.wait_no_drive()
+
+
+def test_hotplug(rig):
+    """A device that is added under a connected client, used by it, deleted
+    in the middle of a read, and added again."""
+    not_with_peer("spice-server's channels are there from the start")
+    usb = Usb(rig, "qemu-xhci")
+    image = rig.path("cd.img")
+    whole = make_image(image, 8 * MIB)
+    client = rig.client("--usb-channel", "1")
+    client.find(r"^channel-new usbredir 0$")
+    for turn in range(2):
+        client.poll()
+        client.lines.clear()
+        client.seen = 0
+        usb.qmp.command("chardev-add", id="u1", backend={
+            "type": "spiceflow", "data": {"name": "usbredir"}})
+        usb.qmp.command("device_add", driver="usb-redir", id="redir1",
+                        bus="usb0.0", chardev="u1")
+        client.find(r"^channel-event usbredir 1 opened")
+        usb.plug(client, image)
+        usb.wait_drive()
+        assert usb.digest() == whole, "turn %d" % turn
+        job = usb.guest.start("dd if=/dev/sr0 of=/dev/null bs=64k iflag=direct")
+        usb.qmp.command("device_del", id="redir1")
+        usb.qmp.event("DEVICE_DELETED", device="redir1")
+        job.wait(check=False)
+        usb.wait_no_drive()
+        client.find(r"^channel-event usbredir 1 (closed|error)")
+    client.quit()

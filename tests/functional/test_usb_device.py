@@ -15,6 +15,7 @@ import time
 from lib import spiceclient as sc
 from lib import usbredir as ur
 from lib.guest import GuestError
+from lib.paths import guest_images
 from lib.process import wait_until
 from lib.rig import not_with_peer, server_args, server_env, usb_args
 from lib.usbdevice import Tap, counted
@@ -256,6 +257,40 @@ class TestXhci(Device):
             self.devices.tap.same_as(device.captured(), before)
             device.leave()
             self.devices.gone()
+
+    def test_saved_with_requests_open(self):
+        """Saved while the client owes answers: the state says which, another
+        QEMU takes it, the guest sees the device go, and a next one works."""
+        not_with_peer("it saves another state")
+        device = self.devices.plug()
+        job = self.devices.start("bulk-in 65536 %d" % MANY)
+        device.process.send_signal(signal.SIGSTOP)
+        qemu, path = self.devices.qemu, self.rig.path("state")
+        qemu.command("stop")
+        qemu.command("migrate", uri="file:" + path)
+        wait_until(lambda: qemu.command("query-migrate")["status"] ==
+                   "completed", 60, "the end of the migration")
+        with open(path, "rb") as file:
+            state = file.read()
+        assert b"spiceflow/usbredir/order" in state
+        qemu.command("cont")
+        device.process.send_signal(signal.SIGCONT)
+        device.close()
+        self.devices.fails(job)
+        self.devices.gone()
+        there = self.rig.path("there")
+        target = self.rig.qemu(
+            *server_args(there), *self.devices.tap.add_to(usb_args(
+                self.controller)), "-incoming", "file:" + path,
+            guest=guest_images("base"))
+        wait_until(lambda: target.command("query-status")["status"] ==
+                   "paused", 60, "the load")
+        target.command("cont")
+        other = self.rig.usb_device(address="unix:" + there)
+        wait_until(lambda: target.get("/machine/peripheral/redir0",
+                                      "attached"), 10, "the device")
+        other.leave()
+        target.close()
 
     def test_device_del(self):
         """The device is deleted in the middle of transfers, and with it its

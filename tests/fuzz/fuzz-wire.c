@@ -5,8 +5,8 @@
  *
  * Besides memory errors it looks for what must hold of anything that was
  * accepted: sizes within their limits, capabilities that lie in the message,
- * and headers and MIGRATE_DATA that are encoded again come out as the bytes they
- * were read from.
+ * and headers and MIGRATE_DATA that are encoded again come out as the bytes
+ * they were read from.
  */
 #include "chardev/spiceflow/wire.h"
 #include "fuzz.h"

@@ -121,6 +121,7 @@ class Guest:
         self.last = 0
         self.ready = False
         self.resetting = False
+        self.cut = False        # the next line may lack its beginning
 
     def send(self, line):
         data = line.encode() + b"\n"
@@ -131,6 +132,7 @@ class Guest:
         self.sock.sendall(data)
 
     def _line(self, line):
+        cut, self.cut = self.cut, False
         if line.endswith("ready") and self.resetting:
             self.resetting = False      # what was cut off stands before it
             self.ready = True
@@ -148,7 +150,7 @@ class Guest:
         elif job and word == "end":
             job.status = int(text)
             del self.jobs[job.number]
-        elif line:
+        elif line and not cut:
             raise RigError("the guest said: %s" % line)
 
     def _receive(self, timeout):

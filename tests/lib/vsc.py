@@ -18,6 +18,9 @@ HEADER = 12
 # The device's input buffer; what is longer with its header is refused.
 LARGEST = 65536 - HEADER
 
+# What the guest's APDUs are answered with when their client has left.
+GIVEN_UP = bytes.fromhex("6f00")
+
 # T=0, four historical bytes
 AN_ATR = bytes.fromhex("3b0453464c57")
 
@@ -83,3 +86,9 @@ class Device(agentguest.FarEnd):
         assert command[0] == kind, command
         self.say(ERROR, error(code))
         return command
+
+    def removed(self, apdus=0):
+        """Be removed, after so many APDUs that no client has answered."""
+        for _ in range(apdus):
+            assert self.take() == (APDU, 0, GIVEN_UP)
+        return self.answer(READER_REMOVE)

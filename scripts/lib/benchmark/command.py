@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import (agents, crowds, guests, links, memory, plots, programs,
+from . import (agents, cards, crowds, guests, links, memory, plots, programs,
                transfers, usb)
 from .backends import BACKENDS, SUBJECT
 from .figures import Row, print_table
@@ -36,8 +36,8 @@ LINES = {
     11: 'from connecting to the list of channels',
     CORE: 'the flow-control machine by itself (tests/bench/bench-flow.c)',
 }
-JOBS = (transfers.JOBS + agents.JOBS + usb.JOBS + crowds.JOBS + memory.JOBS +
-        links.JOBS)
+JOBS = (transfers.JOBS + cards.JOBS + agents.JOBS + usb.JOBS + crowds.JOBS +
+        memory.JOBS + links.JOBS)
 
 
 class Setup:

@@ -8,6 +8,7 @@
 #define SPICEFLOW_QTEST_CLIENT_H
 
 #define SPICE_TEST_MAIN         1
+#define SPICE_TEST_SMARTCARD    8
 #define SPICE_TEST_PORT         10
 
 #define SPICE_TEST_DATA         101
