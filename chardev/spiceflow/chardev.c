@@ -43,9 +43,11 @@ static GSource *spiceflow_add_watch(Chardev *chr, GIOCondition condition)
 {
     SFDevice *device = &CHARDEV_SPICEFLOW(chr)->device;
 
-    return sf_frontend_watch(&device->frontend,
-                             spice_flow_running(device->flow) &&
-                             !spice_flow_guest_waits(device->flow));
+    bool waits = !spice_flow_running(device->flow) ||
+                 spice_flow_guest_waits(device->flow) ||
+                 (device->kind->nobody && device->kind->nobody(device));
+
+    return sf_frontend_watch(&device->frontend, !waits);
 }
 
 static void spiceflow_accept_input(Chardev *chr)

@@ -8,6 +8,13 @@
  * end: opened before the first byte, closed when it leaves, and then both
  * directions are cleared.
  *
+ * usb-redir is another matter: it is never left closed.  Its parser lives from
+ * OPENED to CLOSED, and without one QEMU dies as soon as the guest configures
+ * an endpoint of a device that is gone, which a guest may do that has not
+ * noticed yet, and after a migration does.  So a client that leaves is a close
+ * and an open in one, and usb-redir's hello to the next one waits until that
+ * has come.
+ *
  * To guest: the channel is read as far as the flow machine has room.  The
  * bodies that one read brought are moved together and handed over as one
  * buffer, which goes straight through when the guest takes it.
@@ -34,6 +41,7 @@
 #include "events.h"
 #include "handover.h"
 #include "migrate.h"
+#include "system/runstate.h"
 #include "trace.h"
 
 /* Room kept for what the guard has held back: one packet header. */
@@ -93,6 +101,17 @@ static void vmc_detach(SFVmc *vmc)
     g_byte_array_set_size(vmc->pending, 0);
 }
 
+/* The frontend sees its other end go. */
+static void vmc_hang_up(SFVmc *vmc)
+{
+    SFFrontend *frontend = &vmc->device->frontend;
+
+    sf_frontend_set_open(frontend, false);
+    if (vmc->guard) {
+        sf_frontend_set_open(frontend, true);
+    }
+}
+
 static void vmc_disconnect(SFVmc *vmc, SFReason reason, const char *why)
 {
     SFChannel *channel = g_steal_pointer(&vmc->channel);
@@ -109,7 +128,7 @@ static void vmc_disconnect(SFVmc *vmc, SFReason reason, const char *why)
     sf_event_channel_closed(owner, channel);
     sf_channel_unref(channel);
     trace_spiceflow_vmc_disconnect(vmc->device->label);
-    sf_frontend_set_open(&vmc->device->frontend, false);
+    vmc_hang_up(vmc);
 }
 
 /*
@@ -383,11 +402,27 @@ static void vmc_follow(SFVmc *vmc, const uint8_t *buf, size_t len, bool behind)
     }
 }
 
+static bool vmc_nobody(const SFDevice *device)
+{
+    const SFVmc *vmc = device->priv;
+    SpiceFlowInfo info;
+
+    if (!vmc->guard || vmc->awaiting) {
+        return false;
+    }
+    spice_flow_info(device->flow, &info);
+    return info.clients == 0;
+}
+
 static size_t vmc_write(SFDevice *device, const uint8_t *buf, size_t len)
 {
     SFVmc *vmc = device->priv;
-    size_t n = spice_flow_send_stream(device->flow, buf, len);
+    size_t n;
 
+    if (vmc_nobody(device)) {
+        return 0;
+    }
+    n = spice_flow_send_stream(device->flow, buf, len);
     if (vmc->guard && (vmc->channel || vmc->awaiting)) {
         vmc_follow(vmc, buf, n, n < len);
     }
@@ -448,6 +483,7 @@ static void vmc_open(SFEndpoint *endpoint, SFClient *client,
     trace_spiceflow_vmc_connect(device->label, client->id);
     sf_event_device_claimed(device, client);
     sf_frontend_set_open(&device->frontend, true);
+    sf_frontend_wake(&device->frontend);
     sf_channel_set_ops(channel, &vmc_channel_ops, vmc);
 }
 
@@ -470,6 +506,7 @@ static bool vmc_resume(SFEndpoint *endpoint, SFClient *client,
     sf_event_device_claimed(vmc->device, client);
     sf_channel_set_ops(channel, &vmc_channel_ops, vmc);
     qemu_bh_schedule(vmc->retry_bh);
+    sf_frontend_wake(&vmc->device->frontend);
     /*
      * usb-redir takes an answer for wrong while its host controller has not
      * asked again for what was under way.
@@ -609,7 +646,7 @@ static void vmc_lose(SFDevice *device)
     if (vmc->awaiting) {
         vmc->awaiting = false;
         g_byte_array_set_size(vmc->pending, 0);
-        sf_frontend_set_open(&device->frontend, false);
+        vmc_hang_up(vmc);
     }
 }
 
@@ -634,6 +671,10 @@ static bool vmc_init(SFDevice *device, Error **errp)
     vmc->retry_bh = qemu_bh_new(vmc_retry, vmc);
     if (!vmc_is_port(vmc)) {
         vmc->guard = spice_flow_usbredir_new();
+        sf_frontend_set_open(&device->frontend, true);
+        if (runstate_check(RUN_STATE_INMIGRATE)) {
+            sf_frontend_lost(&device->frontend, true);
+        }
     }
     vmc->flow_ops.send = vmc_flow_send;
     vmc->flow_ops.room = vmc_flow_room;
@@ -646,10 +687,10 @@ static void vmc_cleanup(SFDevice *device)
 {
     SFVmc *vmc = device->priv;
 
+    spice_flow_usbredir_free(g_steal_pointer(&vmc->guard));
     vmc_disconnect(vmc, SF_REASON_DEVICE_DELETED, NULL);
     qemu_bh_delete(vmc->retry_bh);
     g_byte_array_unref(vmc->pending);
-    spice_flow_usbredir_free(vmc->guard);
     g_free(vmc);
 }
 
@@ -658,6 +699,7 @@ const SFKind sf_vmc_kind = {
     .init = vmc_init,
     .cleanup = vmc_cleanup,
     .write = vmc_write,
+    .nobody = vmc_nobody,
     .set_fe_open = vmc_set_fe_open,
     .save = vmc_save,
     .saved_max = vmc_saved_max,

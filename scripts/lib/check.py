@@ -545,6 +545,8 @@ STEPS = [
     Step("qemu", "qtests", qemu, "qtest"),
     Step("functional", "functional tests", script, "tests/functional/run",
          "-j", "2"),
+    Step("functional", "torture", script, "scripts/torture", "--no-setup",
+         "--quick"),
     Step("libvirt", "conversion of domains", script,
          "tests/scripts/test_libvirt_convert.py", "-v"),
     Step("libvirt", "libvirt", script, "tests/functional/run", "-j", "2",

@@ -42,7 +42,7 @@ static GMainLoop *loop;
 static int exit_status;
 
 static const Part *const parts[] = {
-    &port_part, &agent_part, &clip_part, &usb_part, &card_part,
+    &port_part, &record_part, &agent_part, &clip_part, &usb_part, &card_part,
 };
 
 void say(const char *fmt, ...)
@@ -275,6 +275,10 @@ static void options_parse(int *argc, char ***argv)
           "the same, but only this one", "ID" },
         { "no-ports", 0, 0, G_OPTION_ARG_NONE, &options.no_ports,
           "leave port channels alone until \"port NUMBER connect\"", NULL },
+        { "records", 0, 0, G_OPTION_ARG_STRING, &options.records,
+          "exchange records through this port", "NAME" },
+        { "record-next", 0, 0, G_OPTION_ARG_INT64, &options.record_next,
+          "number of the first record that comes, -1: any", "NUMBER" },
         { "write-size", 0, 0, G_OPTION_ARG_INT, &options.write_size,
           "bytes per message to a port", "BYTES" },
         { "progress", 0, 0, G_OPTION_ARG_INT, &options.progress_ms,
@@ -340,6 +344,11 @@ int main(int argc, char **argv)
         return 2;
     }
     g_main_loop_run(loop);
+    for (size_t i = 0; i < G_N_ELEMENTS(parts); i++) {
+        if (parts[i]->stop) {
+            parts[i]->stop();
+        }
+    }
     spice_session_disconnect(session);
     return exit_status;
 }

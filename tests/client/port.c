@@ -507,6 +507,10 @@ static void on_name(SpicePortChannel *channel,
     if (!name) {
         return;
     }
+    if (record_claims(channel, name)) {
+        g_free(name);
+        return;
+    }
     port = port_get(name);
     g_free(name);
     port->channel = channel;

@@ -21,6 +21,8 @@ typedef struct Options {
     int write_size;
     int progress_ms;        /* 0: no progress lines */
     gboolean no_ports;
+    char *records;          /* name of the port of record.c */
+    gint64 record_next;     /* number of the first one that comes */
     gboolean usb;
     int usb_channel;        /* the only one to be used, or -1 */
 } Options;
@@ -36,13 +38,18 @@ extern SpiceMainChannel *main_channel;
 typedef struct Part {
     const char *name;
     void (*start)(void);
+    void (*stop)(void);         /* the program ends */
     void (*channel_new)(SpiceChannel *channel);
     void (*channel_gone)(SpiceChannel *channel);
     bool (*command)(int argc, char **argv);
     const char *usage;
 } Part;
 
-extern const Part port_part, agent_part, clip_part, usb_part, card_part;
+extern const Part port_part, record_part, agent_part, clip_part, usb_part,
+                  card_part;
+
+/* True if the port of that name is for records; then it is used here. */
+bool record_claims(SpicePortChannel *channel, const char *name);
 
 /* One line on standard output, flushed at once. */
 void say(const char *fmt, ...) G_GNUC_PRINTF(1, 2);

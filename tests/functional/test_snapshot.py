@@ -12,7 +12,6 @@ import time
 from lib import migration, spiceclient as sc
 from lib.process import wait_until
 from lib.rig import PORT, chardev_args, port_args, server_args
-from lib.skip import skip_unless_asked
 from test_usb import Usb, make_image
 
 MIB = 1 << 20
@@ -260,9 +259,6 @@ class TestUsb:
     """A drive that a client has plugged in, and snapshots."""
 
     def setup(self, rig):
-        skip_unless_asked("a guest that configures an endpoint just when the "
-                          "drive goes makes QEMU's usb-redir write to a parser"
-                          " that it has freed")
         self.rig = rig
         self.usb = Usb(rig, "qemu-xhci", more=migration.disk(
             rig.path("disk")))

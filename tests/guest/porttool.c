@@ -36,47 +36,22 @@
  */
 
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-#define PORT_WAIT_S 10
-#define HOST_CLOSED_SLEEP_US 20000
+#include "tool.h"
 
 static size_t block = 32768;
 static uint64_t seed;
 static int64_t progress_ns;
-
-static int64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
-
-static void __attribute__((noreturn, format(printf, 1, 2)))
-bad(const char *fmt, ...)
-{
-    va_list ap;
-
-    printf("bad ");
-    va_start(ap, fmt);
-    vprintf(fmt, ap);
-    va_end(ap);
-    printf("\n");
-    exit(1);
-}
 
 static void done(const char *mode, uint64_t bytes, int64_t start)
 {
@@ -84,66 +59,6 @@ static void done(const char *mode, uint64_t bytes, int64_t start)
 
     printf("ok mode=%s bytes=%" PRIu64 " seconds=%.3f rate=%.1f\n", mode,
            bytes, s, s > 0 ? bytes / s / 1e6 : 0);
-}
-
-/* Is /sys/class/virtio-ports/DEV/name equal to @name? */
-static bool port_has_name(const char *dev, const char *name)
-{
-    char path[300], text[128] = "";
-    FILE *file;
-    bool same;
-
-    snprintf(path, sizeof(path), "/sys/class/virtio-ports/%s/name", dev);
-    file = fopen(path, "r");
-    if (!file) {
-        return false;
-    }
-    same = fgets(text, sizeof(text), file) != NULL;
-    fclose(file);
-    text[strcspn(text, "\n")] = '\0';
-    return same && !strcmp(text, name);
-}
-
-static bool port_lookup(const char *name, char *path, size_t size)
-{
-    DIR *dir = opendir("/sys/class/virtio-ports");
-    struct dirent *entry;
-    bool found = false;
-
-    while (dir && !found && (entry = readdir(dir))) {
-        if (port_has_name(entry->d_name, name)) {
-            snprintf(path, size, "/dev/%s", entry->d_name);
-            found = access(path, F_OK) == 0;
-        }
-    }
-    if (dir) {
-        closedir(dir);
-    }
-    return found;
-}
-
-static int port_open(const char *name, int flags)
-{
-    int64_t deadline = now_ns() + PORT_WAIT_S * INT64_C(1000000000);
-    char path[300];
-    int fd;
-
-    snprintf(path, sizeof(path), "%s", name);
-    while (name[0] != '/' && !port_lookup(name, path, sizeof(path))) {
-        if (now_ns() > deadline) {
-            bad("no port named %s after %d s", name, PORT_WAIT_S);
-        }
-        usleep(HOST_CLOSED_SLEEP_US);
-    }
-    /* The previous user's close may still be under way: a port opens once. */
-    while ((fd = open(path, flags)) < 0 && errno == EBUSY &&
-           now_ns() < deadline) {
-        usleep(HOST_CLOSED_SLEEP_US);
-    }
-    if (fd < 0) {
-        bad("open %s: %s", path, strerror(errno));
-    }
-    return fd;
 }
 
 static void *buffer_new(size_t size)

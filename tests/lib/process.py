@@ -110,7 +110,10 @@ class Process:
                 self.popen.wait()
         for stream in (self.popen.stdin, self.popen.stdout):
             if stream:
-                stream.close()
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    pass        # it had ended before it took all
         return self.popen.returncode
 
     def private_kib(self):

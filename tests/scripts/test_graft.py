@@ -180,7 +180,8 @@ class MadeUpTree(GraftCase):
                     self.assertEqual((ROOT / source / name).read_bytes(),
                                      file.read_bytes(), name)
                     copied += 1
-        ours = [p for folder in ('chardev', 'include', 'tests/qemu')
+        ours = [p for folder in ('chardev', 'include', 'tests/qemu',
+                                 'tests/unit')
                 for p in (ROOT / folder).rglob('*')
                 if p.is_file() and not graft.UNWANTED.search(
                     p.relative_to(ROOT).as_posix())]

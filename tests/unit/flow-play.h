@@ -3,7 +3,7 @@
  * A player of scripts for the flow-control machine: every step is done to the
  * machine and to the reference model (flow-model.h), each with an owner, a
  * guest and clients of its own, and after every step all that can be seen of
- * the two has to be the same.  flow-play.c describes the language.
+ * the two has to be the same.  flow-step.c describes the language.
  */
 #ifndef SPICEFLOW_FLOW_PLAY_H
 #define SPICEFLOW_FLOW_PLAY_H
@@ -44,6 +44,15 @@ typedef struct FlowPlay FlowPlay;
 
 FlowPlay *flow_play_new(void);
 void flow_play_free(FlowPlay *play);
+
+/*
+ * What is restored is not @saved but what this makes of it: @carried, which
+ * has to be the same.  Returns NULL, or what is wrong.
+ */
+typedef const char *(*FlowPlayCarry)(void *opaque, const SpiceFlowSaved *saved,
+                                     SpiceFlowSaved *carried);
+
+void flow_play_set_carry(FlowPlay *play, FlowPlayCarry carry, void *opaque);
 
 /* Do a step.  Returns NULL, or what is wrong (valid until the next step). */
 const char *flow_play_step(FlowPlay *play, const FlowStep *step);

@@ -15,105 +15,17 @@
  */
 #include "qemu/osdep.h"
 #include <spice/enums.h>
-#include "io/channel-buffer.h"
-#include "migration/qemu-file-types.h"
 #include "migration/vmstate.h"
-#include "monitor/monitor.h"
-#include "qapi/error.h"
-#include "qemu/error-report.h"
+#include "qemu/bswap.h"
 #include "qemu/module.h"
-#include "../migration/qemu-file.h"
 #include "chardev/spiceflow/vdagent.h"
 #include "saved.h"
+#include "stream.h"
 
 #define WALKS           (g_test_slow() ? 3000 : 60)
 #define STEPS           400
 #define DAMAGES         (g_test_slow() ? 40000 : 800)
 #define QUEUE           (64 * 1024)
-
-/*
- * Errors that QEMU reports instead of returning
- */
-
-static GString *reported;
-
-int error_vprintf(const char *fmt, va_list ap)
-{
-    size_t before = reported->len;
-
-    g_string_append_vprintf(reported, fmt, ap);
-    return reported->len - before;
-}
-
-int error_vprintf_unless_qmp(const char *fmt, va_list ap)
-{
-    return error_vprintf(fmt, ap);
-}
-
-/*
- * Streams
- */
-
-static GByteArray *vmsd_save(const VMStateDescription *vmsd, void *state)
-{
-    QIOChannelBuffer *ioc = qio_channel_buffer_new(4096);
-    QEMUFile *f = qemu_file_new_output(QIO_CHANNEL(ioc));
-    GByteArray *stream = g_byte_array_new();
-
-#if QEMU_VERSION_MAJOR > 10 || QEMU_VERSION_MINOR >= 2
-    g_assert(vmstate_save_state(f, vmsd, state, NULL,
-                                &error_abort) == 0);
-#else
-    g_assert(vmstate_save_state(f, vmsd, state, NULL) == 0);
-#endif
-    /* The load looks whether a subsection follows. */
-    qemu_put_byte(f, 0);
-    g_assert(qemu_fflush(f) == 0);
-    g_byte_array_append(stream, ioc->data, ioc->usage);
-    qemu_fclose(f);
-    object_unref(OBJECT(ioc));
-    return stream;
-}
-
-/* On failure the reason is in reported. */
-static bool vmsd_load(const VMStateDescription *vmsd, void *state,
-                      const uint8_t *data, size_t len)
-{
-    QIOChannelBuffer *ioc = qio_channel_buffer_new(len);
-    QEMUFile *f;
-    int ret;
-
-    memcpy(ioc->data, data, len);
-    ioc->usage = len;
-    f = qemu_file_new_input(QIO_CHANNEL(ioc));
-    g_string_truncate(reported, 0);
-#if QEMU_VERSION_MAJOR > 10 || QEMU_VERSION_MINOR >= 2
-    Error *err = NULL;
-
-    ret = vmstate_load_state(f, vmsd, state, 1, &err);
-    if (ret < 0) {
-        g_string_append(reported, error_get_pretty(err));
-        error_free(err);
-    }
-#else
-    ret = vmstate_load_state(f, vmsd, state, 1);
-#endif
-    qemu_fclose(f);
-    object_unref(OBJECT(ioc));
-    return ret == 0;
-}
-
-static GByteArray *stream_save(SFSaved *saved)
-{
-    saved->data_max = INT32_MAX;
-    return vmsd_save(&sf_vmstate_saved, saved);
-}
-
-static bool stream_load(SFSaved *saved, const uint8_t *data, size_t len)
-{
-    saved->data_max = SF_SAVED_DATA_MIN;
-    return vmsd_load(&sf_vmstate_saved, saved, data, len);
-}
 
 /*
  * A device: what there is of it without QEMU
@@ -821,27 +733,6 @@ static void test_every_field(void)
     }
 }
 
-/* The clients that follow: there again, or a number that can not be. */
-static void test_moving(void)
-{
-    SFMovingClient clients[] = { { 7, 1 }, { UINT32_MAX, 0 } };
-    SFMoving moving = { .place = 3, .num = 2, .clients = clients };
-    SFMoving loaded = { 0 };
-    g_autoptr(GByteArray) stream = vmsd_save(&sf_vmstate_moving, &moving);
-
-    g_assert(vmsd_load(&sf_vmstate_moving, &loaded, stream->data,
-                       stream->len));
-    g_assert_cmpuint(loaded.place, ==, 3);
-    g_assert_cmpmem(loaded.clients, loaded.num * sizeof(SFMovingClient),
-                    clients, sizeof(clients));
-    sf_moving_clear(&loaded);
-    stl_be_p(stream->data + 4, SF_SAVED_CLIENTS_MAX + 1);
-    g_assert(!vmsd_load(&sf_vmstate_moving, &loaded, stream->data,
-                        stream->len));
-    g_assert(strstr(reported->str, "/num"));
-    sf_moving_clear(&loaded);
-}
-
 /* How long a save and a load of full queues take at best. */
 static void test_time(void)
 {
@@ -1023,7 +914,6 @@ int main(int argc, char **argv)
     g_test_add_func("/spiceflow/saved/requests-length", test_requests_length);
     g_test_add_func("/spiceflow/saved/damage", test_damage);
     g_test_add_func("/spiceflow/saved/old-streams", test_old_streams);
-    g_test_add_func("/spiceflow/saved/moving", test_moving);
     g_test_add_func("/spiceflow/saved/time", test_time);
     return g_test_run();
 }

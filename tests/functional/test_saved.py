@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""States that are saved at odd moments, by machines that are put together in
+another order, and loaded again and again."""
+
+import re
+import struct
+
+from lib import agentguest as ag, migration, paths, spiceclient as sc
+from lib.agentscript import AgentScript
+from lib.process import wait_until
+from lib.rig import PORT, chardev_args, port_args, server_args
+
+AGENT = "com.redhat.spice.0"
+SECOND = "org.example.second.0"
+TIMES = 20
+LONG = bytes(n * 7 & 0xff for n in range(3000))
+DATA = ag.AUDIO_VOLUME_SYNC
+
+
+def words(count, seed):
+    """Words as porttool generates and checks them."""
+    return struct.pack("<%dQ" % count, *(seed << 48 | i
+                                         for i in range(count)))
+
+
+class SavedAgent(AgentScript):
+    """An agent's device without a guest, saved to a file and loaded in
+    another QEMU, while the first one goes on."""
+
+    def saved(self):
+        path = self.rig.path("state")
+        migration.migrate(self.qemu, "file:" + path)
+        assert self.qemu.command("query-status")["status"] == "postmigrate"
+        return path
+
+    def load(self, path):
+        """Another QEMU with that state, running, and the guest in it."""
+        far = self.rig.path("agent-%d" % len(self.rig.qemus))
+        server = list(server_args(self.rig.path("spice-%d" %
+                                                len(self.rig.qemus))))
+        qemu = self.rig.qemu(*server, *ag.bridge_args(far), "-incoming",
+                             "defer", machine="none")
+        migration.incoming(qemu, "file:" + path)
+        agent = ag.Agent(far)
+        self.rig.callback(agent.close)
+        wait_until(lambda: qemu.get("/chardevs/agent", "flow")["guest-open"],
+                   5, "the guest's port")
+        migration.wait_running(qemu)
+        return qemu, agent, server[1].rpartition("path=")[2]
+
+    def next_client(self, qemu, path):
+        """Another client, attached to the agent of a QEMU that was loaded."""
+        session = self.rig.raw(path)
+        if not session.init.agent_connected:
+            session.main.expect(sc.MSG_MAIN_AGENT_CONNECTED_TOKENS)
+        session.main.agent_start()
+        wait_until(lambda: qemu.get("/chardevs/agent", "flow")["clients"], 5,
+                   "the client to attach")
+        return session
+
+
+class TestD8(SavedAgent):
+    """spice-server aborts its QEMU when it is migrated in these states."""
+
+    def test_d8a_chunk_header_without_its_body(self):
+        """The guest has written the header of a chunk, or a part of it, and
+        no byte of the body."""
+        agent = self.agent()
+        client = self.client()
+        stream = ag.chunks(ag.message(DATA, LONG))
+        for cut in (8, 4, 8 + 2048 + 8, 8 + 20, 8 + 7):
+            agent.write(stream[:cut])
+            assert agent.silent(0.1)
+            path = self.saved()
+            other, theirs, address = self.load(path)
+            self.qemu.command("cont")
+            # here it goes on
+            agent.write(stream[cut:])
+            assert client.expect(DATA) == LONG
+            # there the rest of it is for nobody, and the next one is whole
+            theirs.write(stream[cut:])
+            session = self.next_client(other, address)
+            theirs.write(stream)
+            got = bytearray()
+            while len(got) < 20 + len(LONG):
+                got += session.main.expect(sc.MSG_MAIN_AGENT_DATA)
+            assert bytes(got) == ag.message(DATA, LONG)
+            session.close()
+            theirs.close()
+            other.quit()
+
+    def test_d8b_agent_without_agent_start(self):
+        """There are an agent and a client, which has not said AGENT_START."""
+        agent = self.agent()
+        client = self.client(tokens=None)
+        assert client.session.init.agent_connected
+        assert not self.flow()["clients"]
+        path = self.saved()
+        other, theirs, address = self.load(path)
+        self.qemu.command("cont")
+        self.start(client)
+        for far, session in ((agent, client.session),
+                             (theirs, self.next_client(other, address))):
+            session.main.agent_data(ag.message(DATA, b"after"))
+            assert far.expect(DATA) == b"after"
+            far.say(DATA, LONG)
+            got = bytearray()
+            while len(got) < 20 + len(LONG):
+                got += session.main.expect(sc.MSG_MAIN_AGENT_DATA)
+            assert bytes(got) == ag.message(DATA, LONG)
+
+
+class TestManyTimes:
+    """One stream, loaded again and again in one process with work between, as
+    checkpoints are."""
+
+    def setup(self, rig):
+        self.rig = rig
+        self.guest = rig.guest(
+            *server_args(rig.socket), *port_args(PORT),
+            *chardev_args("agent", "vdagent"), "-device",
+            "virtserialport,chardev=agent,name=" + AGENT,
+            *migration.disk(rig.path("disk")))
+        self.qemu = self.guest.qemu
+
+    def revive(self, job):
+        job.status = None
+        job.output = ""
+        job._seen = 0
+        self.guest.jobs[job.number] = job
+
+    def test_twenty_loads(self):
+        """Each time the guest that takes the port's bytes and the agent's
+        message is the one of then, the clients are the same, and everything
+        works; and QEMU has no more of anything at the end."""
+        session = self.rig.raw()
+        port = session.open_port(PORT)
+        check = self.guest.start("porttool check %s 8000 -s 3" % PORT)
+        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_OPENED])
+        piece = struct.pack("<IIQI", 1, 4, 0, 500) + bytes(500)
+        chunk = struct.pack("<II", 1, len(piece)) + piece
+        gone = struct.pack("<IIIIQI", 2, 20, 1, 13, 0, 0)
+        agent = self.guest.start("porttool recv %s %d /tmp/got" % (
+            AGENT, len(chunk) * 2 + len(gone)))
+        if not session.init.agent_connected:
+            session.main.expect(sc.MSG_MAIN_AGENT_CONNECTED_TOKENS)
+        session.main.agent_start()
+        session.main.agent_data(piece)
+        session.main.expect(sc.MSG_MAIN_AGENT_TOKEN)
+        self.guest.run("true")
+        migration.savevm(self.qemu, "a")
+        descriptors = None
+        for turn in range(TIMES):
+            if turn:
+                self.revive(check)
+                self.revive(agent)
+            migration.loadvm(self.qemu, "a")
+            session.main.expect(sc.MSG_MAIN_AGENT_DISCONNECTED)
+            session.main.expect(sc.MSG_MAIN_AGENT_CONNECTED_TOKENS)
+            session.main.agent_start()
+            while port.expect(sc.MSG_PORT_EVENT) != bytes([sc.EVENT_OPENED]):
+                pass
+            port.send_data(words(1000, 3))
+            session.main.agent_data(piece)
+            check.result()
+            agent.result()
+            if turn == 2:
+                descriptors = len(self.qemu.process.descriptors())
+        assert len(self.qemu.process.descriptors()) <= descriptors
+        flow = self.qemu.get("/chardevs/p1", "flow")
+        assert flow["to-guest-bytes"] == 0 and len(flow["clients"]) == 1, flow
+        assert self.qemu.get("/chardevs/agent", "flow")["token-violations"] \
+            == 0
+        session.close()
+
+
+class TestOrder:
+    """Chardevs and devices that are hotplugged, and stand in another order on
+    the other side: what belongs to one comes to it."""
+
+    PORTS = ((PORT, "p1", 1), (SECOND, "p2", 2), (AGENT, "agent", 3))
+
+    @staticmethod
+    def port_device(name, chardev, number):
+        return "virtserialport,id=v-%s,chardev=%s,name=%s,nr=%d" % (
+            chardev, chardev, name, number)
+
+    def setup(self, rig):
+        self.rig = rig
+        self.guest = rig.guest(
+            *server_args(rig.path("first"), "spiceflow"), "-device",
+            "virtio-serial-pci,id=vser,addr=8", "-trace",
+            "spiceflow_migrate_*")
+        self.qemu = self.guest.qemu
+        for name, chardev, number in self.PORTS:
+            self.qemu.command("chardev-add", id=chardev, backend={
+                "type": "spiceflow", "data": {
+                    "name": "vdagent" if chardev == "agent" else name}})
+            self.qemu.qmp.execute("device_add", {
+                "driver": "virtserialport", "id": "v-" + chardev,
+                "chardev": chardev, "name": name, "nr": number})
+
+    def target(self):
+        args = [*server_args(self.rig.path("second"), "spiceflow"), "-device",
+                "virtio-serial-pci,id=vser,addr=8", "-trace",
+                "spiceflow_migrate_*"]
+        for name, chardev, number in reversed(self.PORTS):
+            args += chardev_args(chardev, "vdagent" if chardev == "agent"
+                                 else name, "spiceflow")
+        for name, chardev, number in (self.PORTS[1], self.PORTS[2],
+                                      self.PORTS[0]):
+            args += ["-device", self.port_device(name, chardev, number)]
+        return self.rig.qemu(*args, "-incoming", "defer",
+                             guest=paths.guest_images())
+
+    @staticmethod
+    def sections(qemu, kind):
+        return sorted(re.findall(
+            r"spiceflow_migrate_%s (chardev \w+ clients \d+ buffers \d+ bytes"
+            r" \d+)" % kind, qemu.log()))
+
+    def test_other_order(self):
+        session = self.rig.raw(self.rig.path("first"))
+        ports = {}
+        for kind, number in session.attach():
+            port = session.open(kind, number)
+            ports[sc.PortInit(port.expect(sc.MSG_PORT_INIT)).name] = port
+        holds = {}
+        for name in PORT, SECOND, AGENT:
+            if name == SECOND:
+                continue
+            holds[name] = self.guest.start("porttool hold %s 600" % name)
+            holds[name].line("mode=hold")
+        if not session.init.agent_connected:
+            session.main.expect(sc.MSG_MAIN_AGENT_CONNECTED_TOKENS)
+        session.main.agent_start()
+        self.qemu.command("stop")
+        ports[PORT].send_data(words(100, 1))
+        ports[SECOND].send_data(words(300, 2))
+        session.main.agent_data(ag.message(DATA, b"x" * 50))
+        for chardev, size in ("p1", 800), ("p2", 2400), ("agent", 78):
+            wait_until(lambda c=chardev, s=size: self.qemu.get(
+                "/chardevs/" + c, "flow")["to-guest-bytes"] == s, 5,
+                "%d bytes of %s to wait" % (size, chardev))
+        path = self.rig.path("state")
+        migration.migrate(self.qemu, "file:" + path)
+        target = self.target()
+        migration.incoming(target, "file:" + path)
+        saved = self.sections(self.qemu, "save")
+        assert len(saved) == 3 and self.sections(target, "load") == saved, \
+            (saved, self.sections(target, "load"))
+        for chardev, opened in ("p1", True), ("p2", False), ("agent", True):
+            flow = target.get("/chardevs/" + chardev, "flow")
+            assert flow["guest-open"] == opened, (chardev, flow)
+        self.guest.poll()
+        old = self.qemu
+        self.guest.adopt(target)
+        old.quit()
+        target.command("cont")
+        for job in holds.values():
+            job.signal(15)
+            job.wait(check=False)
+        for seed, name in enumerate((SECOND, PORT), 3):
+            session = self.rig.raw(self.rig.path("second"))
+            port = session.open_port(name)
+            job = self.guest.start("porttool echo %s 8000" % name)
+            while port.expect(sc.MSG_PORT_EVENT) != bytes([sc.EVENT_OPENED]):
+                pass
+            port.send_data(words(1000, seed))
+            assert port.receive_data(8000) == words(1000, seed)
+            job.result()
+            session.close()
