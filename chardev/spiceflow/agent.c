@@ -20,7 +20,8 @@
  * soon as it has read of the next one, whatever it was given before.  So both
  * are counted, and only the answer to the last announcement attaches a client:
  * what comes before that was meant for nobody here, and no token is given for
- * it, which would be one more than the next window has.
+ * it, which would be one more than the next window has.  This takes clients
+ * that answer every announcement; those that are known do.
  *
  * What concerns a client longer than there is an agent device (where it is in
  * its message, what it has spent) is handed to SFClient when the device goes,

@@ -364,7 +364,8 @@ def script(step, path, *args):
             ("skipped:", int(match[3] or 0), step.tally.skips)):
         into += named[kind][:count]
         into += ["%s: %s" % (path, kind[:-1])] * (count - len(named[kind]))
-    if status and not int(match[2]):
+    # where all was skipped, that is what is said
+    if status and not int(match[2]) and (int(match[1]) or not match[3]):
         step.tally.add(path, False, "status %d" % status)
 
 

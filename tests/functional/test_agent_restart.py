@@ -227,7 +227,7 @@ class TestRestart(AgentScript):
 
     def test_port_that_flutters(self):
         """Two hundred agents in a row while the client says nothing; then it
-        answers once, and all is well."""
+        answers each announcement, as clients do, and all is well."""
         self.close_agent()
         client = self.client()
         for _ in range(200):
@@ -235,6 +235,9 @@ class TestRestart(AgentScript):
             agent.write(ag.chunks(ag.message(DATA, LONG))[:100])
             self.close_agent()
         agent = self.agent()
+        for _ in range(200):
+            client.main.agent_start()
+        assert not self.client_flow()
         client.main.agent_start()
         wait_until(self.client_flow, 5, "the client is attached")
         for _ in range(200):

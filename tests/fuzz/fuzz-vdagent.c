@@ -14,15 +14,14 @@
  *
  * 10 and up save the state and restore it.  What comes out is read by a checker
  * of its own: the guest has to get whole chunks, whole messages, also of who
- * breaks off, and on port 1 no message of one client inside another's; a client gets pieces of at most
- * 2048 bytes that are messages from their first header to their last byte.
+ * breaks off, and on port 1 no message of one client inside another's; a client
+ * gets pieces of at most 2048 bytes that are messages from their first header
+ * to their last byte.
  *
  * Seeds are written by test-vdagent --corpus DIR.
  */
 #include "chardev/spiceflow/vdagent-state.h"
 #include "chardev/spiceflow/wire.h"
-
-#include "fuzz.h"
 
 #include <spice/vd_agent.h>
 #include <stdlib.h>

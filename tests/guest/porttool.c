@@ -45,10 +45,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "port.h"
+#include "tool.h"
 
 static size_t block = 32768;
 static uint64_t seed;

@@ -31,11 +31,13 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "port.h"
 #include "record.h"
+#include "tool.h"
 
 #define BURST_NS    INT64_C(50000000)
 

@@ -436,7 +436,7 @@ class Machine:
 def block(page, name):
     """The code block of a page that a comment gives that name."""
     text = (DOCS / page).read_text(encoding="utf-8")
-    found = re.findall(r"<!-- docs-check: libvirt %s -->\n```\w*\n(.*?)```" %
+    found = re.findall(r"<!-- test: %s -->\n```\w*\n(.*?)```" %
                        re.escape(name), text, re.S)
     if len(found) != 1:
         raise RigError("%s has %d blocks named %s" % (page, len(found), name))

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -210,6 +211,17 @@ virsh undefine '%s'
 """ % (way, "q35" if "q35" in text else "pc", path.name, name, name)
         self.host.shell("set -x\n" + script)
 
+    def test_install(self):
+        """What was installed can be taken away again, and nothing else."""
+        folder = self.host.path("/var/lib/libvirt/other")
+        self.host.shell("scripts/install /var/lib/libvirt/other;"
+                        "touch /var/lib/libvirt/other/bin/mine")
+        assert os.access(folder + "/bin/qemu-system-x86_64", os.X_OK)
+        assert list(Path(folder).rglob("chardev-spiceflow.so"))
+        self.host.shell("scripts/install --remove /var/lib/libvirt/other")
+        assert [str(path.relative_to(folder)) for path in
+                Path(folder).rglob("*")] == ["bin", "bin/mine"]
+
     def test_all_blocks(self):
         """Every command of the pages is run by a test."""
         source = "".join(path.read_text(encoding="utf-8") for path in
@@ -217,7 +229,7 @@ virsh undefine '%s'
         for page in libvirt.DOCS.glob("*.md"):
             text = page.read_text(encoding="utf-8")
             for name, words in re.findall(
-                    r"(?:<!-- docs-check: libvirt (\S+) -->\n)?^```sh\n(.*?)^```$", text,
+                    r"(?:<!-- test: (\S+) -->\n)?^```sh\n(.*?)^```$", text,
                     re.S | re.M):
                 assert name, "%s: no name for: %s" % (page.name, words)
                 assert '"%s"' % name in source, "%s is run by no test" % name
@@ -339,16 +351,23 @@ class TestMigration:
         sha256 = self.guest.check_cd(client)
         for source, target in (self.hosts, self.hosts[::-1]):
             name = "to-" + target.name
-            path, digest = self.guest.file(48 * MIB, name)
+            path, digest = self.guest.file(32 * MIB, name)
             self.guest.copy(client, path)
             client.expect("^progress agent %s [1-9]" % name)
+            # the guest's agent stands still until it is over there
+            self.guest.agent.job.signal(signal.SIGSTOP)
             self.migrate(source, target)
+            client.poll()
+            assert "done agent copy " + name not in "\n".join(client.lines)
+            self.guest.agent.job.signal(signal.SIGCONT)
             self.guest.copied(self.guest.agent, client, path, digest)
             self.guest.read_cd(sha256)
             self.guest.check_clipboard(client)
             self.guest.check_card()
         client.quit()
         self.end()
+
+    test_follow.deadline = 300
 
     def test_reconnect(self):
         """A UNIX socket: who was connected comes back by itself."""

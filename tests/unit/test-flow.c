@@ -359,6 +359,16 @@ static const Script scripts[] = {
       "expect guest=10 queue=1\n"
       "unpaid 0\n"
       "expect torn=0 queue=0 guest=17\n" },
+    { "leave/framed-what-is-here-of-it",
+      "open self=2\n" "start\n" "owner silent\n" "add a\n" "add b\n" "guest 3\n"
+      "write a 10 more\n" "write a 5 more\n" "write a 4 more\n" "write b 6\n"
+      "remove a -> 1\n"
+      "expect torn=1 dropped=0 queue=4\n"
+      "server 7\n"
+      "takes 100\n"
+      "expect guest=26 queue=1\n"
+      "unpaid 0\n"
+      "expect torn=0 queue=0 guest=33\n" },
     { "leave/framed-in-a-pause",
       "open\n" "start\n" "add a\n" "add b\n"
       "write a 10 more\n" "write b 6\n"
@@ -1621,7 +1631,10 @@ static void test_told_to_go(void)
     spice_flow_close(flow);
 }
 
-/* Notices are the same when their bytes are, however they are cut. */
+/*
+ * Notices are the same when their bytes are, however they are cut.  A paid
+ * buffer is none: it does not end a torn message.
+ */
 static void test_unpaid(void)
 {
     static const SpiceFlowOps ops = { .write = write_none, .send = send_all };
@@ -1634,9 +1647,10 @@ static void test_unpaid(void)
         { .head = "not", .head_len = 3, .data = "ICE", .len = 3 },
         { .head = "notices", .head_len = 7 },
     };
-    const unsigned queued[] = { 1, 1, 1, 2, 3, 4 };
+    const unsigned queued[] = { 2, 2, 2, 3, 4, 5 };
     SpiceFlowInfo info;
 
+    g_assert_true(spice_flow_server_write(flow, &notices[0]));
     for (size_t i = 0; i < G_N_ELEMENTS(notices); i++) {
         spice_flow_server_write_unpaid(flow, &notices[i]);
         spice_flow_info(flow, &info);

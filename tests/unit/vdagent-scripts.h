@@ -1101,6 +1101,26 @@ static const VdagentScript vdagent_scripts[] = {
     "hold", "lost A", "lost B", "lost A", "take", GONE,
     "A< ( xstatus 1 1 )", "B< ( xstatus 1 1 )",
 } },
+{ "mend-not-two-at-once", {
+    TWO_WITH_FILES,
+    "hold", "lost A",
+    "B> ( xdata size=3000 1 9 0 2016*b:1 )",
+    "guest< [ ( xdata size=3000 0x80000001 9 0 2016*b:1 ) ] +",
+    "lost B", "take", GONE,
+    "A< ( xstatus 1 1 )", "B< ( xstatus 1 1 )",
+} },
+{ "mend-not-when-all-is-forgotten", {
+    TWO_WITH_FILES,
+    "hold",
+    "B> ( 90 size=3000 2028*b:1 )", "guest< [ ( 90 size=3000 2028*b:1 ) ] +",
+    "lost B", "lost A", "take", GONE,
+    "A< ( xstatus 1 1 )", "B< ( xstatus 1 1 )",
+} },
+{ "mend-not-what-is-complete", {
+    "add A", "start A", "add B", "start B",
+    "A> ( 90 1 )", "guest< [ ( 90 1 ) ]",
+    "lost A", GONE,
+} },
 { "mend-not-too-much", {
     "add A", "start A", "add B", "start B",
     "A> ( xstart 1 b:9 )", "guest< [ ( xstart 0x80000000 b:9 ) ]",

@@ -78,31 +78,50 @@ static void caps_apply_policy(const Agent *agent, Caps *caps)
     }
 }
 
-/* All clients that announced some together; returns how many those are. */
-static unsigned caps_of_clients(const Agent *agent, Caps *any, uint32_t *all)
+void vdagent_caps_changed(Agent *agent)
 {
-    unsigned count = 0;
+    agent->together.current = false;
+}
+
+static void caps_add_up(Agent *agent)
+{
+    Caps *any = &agent->together.any;
 
     *any = (Caps) { 0 };
-    *all = ~0u;
+    agent->together.all = ~0u;
+    agent->together.count = 0;
+    agent->together.current = true;
     FOREACH_STARTED(agent, client, l) {
         const Caps *caps = &client->s.caps;
 
         if (!caps->known) {
             continue;
         }
-        count++;
+        agent->together.count++;
         any->known = true;
         any->num = MAX(any->num, caps->num);
-        *all &= caps->word[0];
+        agent->together.all &= caps->word[0];
         for (unsigned i = 0; i < SPICE_VDAGENT_CAPS_WORDS; i++) {
             any->word[i] |= caps->word[i];
         }
     }
-    return count;
 }
 
-void vdagent_caps_for_guest(const Agent *agent, Caps *caps)
+/*
+ * All clients that announced some together; returns how many those are.  It is
+ * asked for each client after each message.
+ */
+static unsigned caps_of_clients(Agent *agent, Caps *any, uint32_t *all)
+{
+    if (!agent->together.current) {
+        caps_add_up(agent);
+    }
+    *any = agent->together.any;
+    *all = agent->together.all;
+    return agent->together.count;
+}
+
+void vdagent_caps_for_guest(Agent *agent, Caps *caps)
 {
     uint32_t all;
 
@@ -111,7 +130,7 @@ void vdagent_caps_for_guest(const Agent *agent, Caps *caps)
     caps_apply_policy(agent, caps);
 }
 
-void vdagent_caps_for_client(const Agent *agent, Caps *caps)
+void vdagent_caps_for_client(Agent *agent, Caps *caps)
 {
     Caps any;
     uint32_t all;
@@ -193,6 +212,7 @@ bool vdagent_caps_from_client(Client *client, Message *msg)
         return vdagent_refuse(agent, SPICE_VDAGENT_EV_DROPPED, client, msg);
     }
     caps_read(&client->s.caps, msg);
+    vdagent_caps_changed(agent);
     if (others_announced(client)) {
         if (spice_flow_get_u32(msg->payload)) {
             client->s.announce_due = true;

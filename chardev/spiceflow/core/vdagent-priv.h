@@ -42,6 +42,12 @@ struct SpiceVdagent {
     SpiceVdagentState s;
     GQueue clients;             /* oldest first */
     uint32_t num_started;
+    struct {
+        bool current;
+        unsigned count;
+        Caps any;
+        uint32_t all;
+    } together;                 /* of all clients: vdagent-caps.c */
 
     GQueue xfers;               /* Xfer, oldest first, cancelled ones too */
     GHashTable *xfer_by_guest;  /* by guest's id: all */
@@ -126,11 +132,13 @@ bool vdagent_caps_from_guest(Agent *agent, Message *msg);
 bool vdagent_caps_from_client(Client *client, Message *msg);
 bool vdagent_caps_has(const Caps *caps, unsigned cap);
 /* What the guest, or a client, is to know of the other side. */
-void vdagent_caps_for_guest(const Agent *agent, Caps *caps);
-void vdagent_caps_for_client(const Agent *agent, Caps *caps);
+void vdagent_caps_for_guest(Agent *agent, Caps *caps);
+void vdagent_caps_for_client(Agent *agent, Caps *caps);
 bool vdagent_caps_equal(const Caps *a, const Caps *b);
 /* Grabs can not be counted if some do not get through; see vdagent-caps.c. */
 void vdagent_caps_check_serial(Agent *agent);
+/* A client announced, started or went. */
+void vdagent_caps_changed(Agent *agent);
 /* Whether clipboard messages begin with their selection. */
 bool vdagent_caps_selection(const Agent *agent);
 

@@ -376,6 +376,7 @@ bool spice_vdagent_restore(SpiceVdagent *agent, const SpiceVdagentSaved *saved,
         client->s = saved->clients[i];
         agent->num_started += client->s.started;
     }
+    vdagent_caps_changed(agent);
     for (uint32_t i = 0; i < saved->num_xfers; i++) {
         vdagent_xfer_insert(agent, &saved->xfers[i]);
     }

@@ -146,6 +146,7 @@ static void client_reset(Client *client)
 {
     SpiceVdagentClientState *s = &client->s;
 
+    vdagent_caps_changed(client->agent);
     s->started = false;
     s->receiving = false;
     s->wanted = false;
@@ -274,6 +275,7 @@ void spice_vdagent_client_start(SpiceVdagentClient *client)
     }
     client->s.started = true;
     client->agent->num_started++;
+    vdagent_caps_changed(client->agent);
     vdagent_caps_check_serial(client->agent);
 }
 

@@ -10,13 +10,20 @@
 
 void spice_test_server(SpiceTestServer *server, unsigned queue_size)
 {
+    spice_test_server_for(server, "", "org.example.q", queue_size);
+}
+
+void spice_test_server_for(SpiceTestServer *server, const char *options,
+                           const char *name, unsigned queue_size)
+{
     server->folder = g_dir_make_tmp("spiceflow-qtest-XXXXXX", NULL);
     g_assert_nonnull(server->folder);
     server->path = g_build_filename(server->folder, "spice", NULL);
     server->args = g_strdup_printf(
-        "%s -nodefaults -object spiceflow-server,id=sf0,type=unix,path=%s "
-        "-chardev spiceflow,id=p1,name=org.example.q,queue-size=%u ",
-        g_getenv("SPICEFLOW_QTEST_ARGS") ?: "", server->path, queue_size);
+        "%s -nodefaults -object spiceflow-server,id=sf0,type=unix,path=%s%s "
+        "-chardev spiceflow,id=p1,name=%s,queue-size=%u ",
+        g_getenv("SPICEFLOW_QTEST_ARGS") ?: "", server->path, options, name,
+        queue_size);
 }
 
 void spice_test_server_clear(SpiceTestServer *server)

@@ -27,6 +27,16 @@ typedef struct SpiceTestServer {
  * @queue_size: of the port
  */
 void spice_test_server(SpiceTestServer *server, unsigned queue_size);
+
+/**
+ * spice_test_server_for: likewise, for another chardev.
+ * @server: filled
+ * @options: more for the server, each after a comma
+ * @name: of the chardev "p1"
+ * @queue_size: of that
+ */
+void spice_test_server_for(SpiceTestServer *server, const char *options,
+                           const char *name, unsigned queue_size);
 void spice_test_server_clear(SpiceTestServer *server);
 
 /**

@@ -210,6 +210,18 @@ bool spice_test_silent(SpiceTestChannel *channel, int ms)
     return channel->left_len == 0 && poll(&poll_fd, 1, ms) == 0;
 }
 
+void spice_test_hung_up(SpiceTestChannel *channel)
+{
+    uint8_t data[4096];
+    ssize_t n;
+
+    do {
+        wait_for(channel->fd, POLLIN);
+        n = recv(channel->fd, data, sizeof(data), 0);
+        g_assert_true(n >= 0 || errno == ECONNRESET);
+    } while (n > 0);
+}
+
 void spice_test_pattern(uint8_t *data, size_t offset, size_t len)
 {
     for (size_t i = 0; i < len; i++) {

@@ -100,6 +100,12 @@ void spice_test_receive_data(SpiceTestChannel *channel, uint8_t *data,
 bool spice_test_silent(SpiceTestChannel *channel, int ms);
 
 /**
+ * spice_test_hung_up: the server closes the channel, after whatever else.
+ * @channel: the channel
+ */
+void spice_test_hung_up(SpiceTestChannel *channel);
+
+/**
  * spice_test_pattern: fill with bytes that tell where they belong.
  * @data: filled
  * @offset: of the first byte

@@ -1,28 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A virtio port in the guest, by its path or its name, and what programs that
- * use one have in common.  Each of them is one file, hence functions here.
+ * What the tools for the test guest share; see tool.h.  There is no udev in the
+ * guest, so names of ports are looked up in sysfs.
  */
-
-#ifndef PORT_H
-#define PORT_H
-
+#define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#define PORT_WAIT_S 10
-#define HOST_CLOSED_SLEEP_US 20000
+#include "tool.h"
 
-static int64_t now_ns(void)
+#define PORT_WAIT_S 10
+
+int64_t now_ns(void)
 {
     struct timespec ts;
 
@@ -30,8 +27,18 @@ static int64_t now_ns(void)
     return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
 }
 
-static void __attribute__((noreturn, format(printf, 1, 2)))
-bad(const char *fmt, ...)
+void say(const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+    printf("\n");
+    fflush(stdout);
+}
+
+void bad(const char *fmt, ...)
 {
     va_list ap;
 
@@ -79,7 +86,7 @@ static bool port_lookup(const char *name, char *path, size_t size)
     return found;
 }
 
-static int port_open(const char *name, int flags)
+int port_open(const char *name, int flags)
 {
     int64_t deadline = now_ns() + PORT_WAIT_S * INT64_C(1000000000);
     char path[300];
@@ -102,5 +109,3 @@ static int port_open(const char *name, int flags)
     }
     return fd;
 }
-
-#endif
