@@ -195,6 +195,9 @@ class TestPlug(AgentScript):
         client.say(DATA, b"new")
         assert agent.take_message() == (DATA, b"new")
 
+    def in_flight(self):
+        return self.client_flow()["to-client-in-flight"]
+
     def test_with_a_queue_for_a_client(self):
         """What is on its way to a client that reads nothing outlives the
         device, and is not mistaken for the next one's."""
@@ -202,16 +205,17 @@ class TestPlug(AgentScript):
         client = self.client()
         body = bytes(2000)
         agent.write(ag.chunks(ag.message(DATA, body)) * 300)
-        wait_until(lambda: self.client_flow()["to-client-in-flight"] > 100,
-                   5, "a queue")
+        before = -1
+        while self.in_flight() <= 100 or self.in_flight() != before:
+            before = self.in_flight()
+            time.sleep(0.1)             # all 300 are to be on their way
         self.unplug()
         self.plug()
         agent = self.agent()
         client.main.agent_start()
         wait_until(self.client_flow, 5, "the client is attached")
         agent.write(ag.chunks(ag.message(DATA, b"new" + body)) * 100)
-        wait_until(lambda: self.client_flow()["to-client-in-flight"] == 100,
-                   5, "another queue")
+        wait_until(lambda: self.in_flight() == 100, 5, "another queue")
         count = 0
         while True:
             kind, got = client.take()

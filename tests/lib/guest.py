@@ -234,11 +234,16 @@ class Guest:
             text = base64.b64encode(data[at:at + 1500]).decode()
             self.run("echo %s | base64 -d >> %s" % (text, path))
 
-    def adopt(self, qemu):
+    def adopt(self, qemu, cut=False):
         """The guest has moved to another QEMU: go on talking to it there.
 
-        A line may have begun here and end there."""
-        self.poll()
+        A line may have begun here and end there; with CUT what was said
+        before we listened is lost."""
+        if cut:
+            self.buffer = b""
+        else:
+            self.poll()
+        self.cut = cut
         self.qemu = qemu
         self.sock = qemu.control
 

@@ -127,8 +127,7 @@ class Guest(AgentRig, CardRig):
             self.host = host
         else:
             self.machine.connect()
-        self.guest.adopt(self.machine)
-        self.guest.cut = True   # what it said before we listened is lost
+        self.guest.adopt(self.machine, cut=True)
 
     def alone(self):
         """Until no client is left, nor the memory of one."""

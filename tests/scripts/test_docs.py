@@ -152,7 +152,7 @@ class Documents(Folder):
         super().setUp()
         self.root = self.folder / 'checkout'
         for name in ('README.md', 'COPYING', 'docs', 'chardev', 'include',
-                     'scripts', 'tests/lib'):
+                     'scripts', 'tests/lib', 'tests/libvirt'):
             source = ROOT / name
             self.root.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
