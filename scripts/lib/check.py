@@ -23,6 +23,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -231,32 +232,56 @@ def meson(step, name, compiler, options=(), wrapper=(), factor=1):
     count_meson(step, build, logbase)
 
 
+# Runs commands one after the other; the last word of each is a folder, beside
+# which its output and its status are left.
+LANE = """for command in "$@"; do
+    sh -c "$command" >"${command##* }.log" 2>&1
+    echo $? >"${command##* }.status"
+done"""
+
+
 def fuzz(step):
-    """Each fuzzer for some seconds, beginning with its corpus."""
+    """Each fuzzer for some seconds, beginning with its corpus.
+
+    The machine at the heart of it gets the most, and a processor for itself;
+    the others have their turns on another meanwhile."""
     build, env = core_build(step, "fuzz", "clang", "-Dfuzz=true")
     fuzzers = sorted(path for path in (build / "tests/fuzz").glob("fuzz-*")
                      if path.is_file() and os.access(path, os.X_OK))
     if not fuzzers:
         raise Failure("no fuzzer was built")
-    for program in fuzzers:
-        name = program.name[len("fuzz-"):]
-        # the machine at the heart of it gets the most
-        duration = 180 if step.check.long else 60 if name == "flow" else 8
-        corpus = ROOT / "tests/fuzz/corpus" / name
-        found = str(step.folder / "logs" / (program.name + "-"))
-        if not corpus.is_dir():
-            step.tally.add(program.name, False, "no corpus in %s" % corpus)
-            continue
-        with tempfile.TemporaryDirectory(prefix="spiceflow-fuzz-") as fresh:
-            status = step.run(
-                [program, "-max_total_time=%d" % duration, "-timeout=10",
-                 "-rss_limit_mb=1024", "-print_final_stats=1",
-                 "-artifact_prefix=" + found, fresh, corpus],
-                env=env, timeout=duration * 3 + 60)
-        step.tally.add(program.name, status == 0,
-                       "replay with %s %s..." % (program, found))
-    runs = re.findall(r"number_of_executed_units:\s*(\d+)", step.said())
-    step.tally.note = "%d inputs" % sum(map(int, runs))
+    lanes = {True: [], False: []}
+    with tempfile.TemporaryDirectory(prefix="spiceflow-fuzz-") as folder:
+        for program in fuzzers:
+            name = program.name[len("fuzz-"):]
+            heart = name == "flow"
+            duration = 180 if step.check.long else 60 if heart else 8
+            fresh = Path(folder, name)
+            fresh.mkdir()
+            lanes[heart].append(shlex.join(map(str, (
+                program, "-max_total_time=%d" % duration, "-timeout=10",
+                "-rss_limit_mb=1024", "-print_final_stats=1",
+                "-artifact_prefix=%s-" % (step.folder / "logs" / program.name),
+                ROOT / "tests/fuzz/corpus" / name, fresh))))
+        both = " & ".join(shlex.join(("bash", "-c", LANE, "lane", *lane))
+                          for lane in lanes.values() if lane)
+        step.run(["bash", "-c", both + " & wait"], env=env,
+                 timeout=3600 if step.check.long else 300)
+        runs = 0
+        for program in fuzzers:
+            fresh = Path(folder, program.name[len("fuzz-"):])
+            log, status = (fresh.with_suffix(suffix)
+                           for suffix in (".log", ".status"))
+            said = log.read_text(errors="replace") if log.exists() else ""
+            with open(step.log, "a", encoding="utf-8") as file:
+                file.write(said)
+            runs += sum(map(int, re.findall(
+                r"number_of_executed_units:\s*(\d+)", said)))
+            step.tally.add(
+                program.name, status.exists() and status.read_text() == "0\n",
+                "replay with %s %s-..." % (program,
+                                           step.folder / "logs" / program.name))
+    step.tally.note = "%d inputs" % runs
 
 
 def qemu_build(step):
@@ -544,7 +569,7 @@ STEPS = [
     Step("qemu", "unit tests in QEMU", qemu, "unit"),
     Step("qemu", "qtests", qemu, "qtest"),
     Step("functional", "functional tests", script, "tests/functional/run",
-         "-j", "2"),
+         "-j", "3"),
     Step("functional", "torture", script, "scripts/torture", "--no-setup",
          "--quick"),
     Step("libvirt", "conversion of domains", script,
