@@ -70,8 +70,9 @@ struct SpiceFlowUsbPump {
     guint watch;
     QEMUBH *bh;
 
-    uint8_t request[HEAD_64 + BULK_SIZE];
-    uint32_t request_left;
+    uint8_t out[HEAD_32 + HELLO_SIZE];      /* a hello or a request */
+    uint32_t out_len;
+    uint32_t out_left;
     uint8_t head[HEAD_64];
     uint32_t head_len;
     uint32_t payload_left;
@@ -101,12 +102,12 @@ static gboolean usb_pump_watch(void *do_not_use, GIOCondition cond,
 
 static void usb_pump_flush(SpiceFlowUsbPump *p)
 {
-    while (p->request_left && !p->watch && p->opened) {
-        const uint8_t *from = p->request + sizeof(p->request) - p->request_left;
-        int n = qemu_chr_fe_write(&p->chr, from, p->request_left);
+    while (p->out_left && !p->watch && p->opened) {
+        const uint8_t *from = p->out + p->out_len - p->out_left;
+        int n = qemu_chr_fe_write(&p->chr, from, p->out_left);
 
-        p->request_left -= MAX(n, 0);
-        if (p->request_left) {
+        p->out_left -= MAX(n, 0);
+        if (p->out_left) {
             p->watch = qemu_chr_fe_add_watch(&p->chr, G_IO_OUT | G_IO_HUP,
                                              usb_pump_watch, p);
             if (!p->watch) {
@@ -129,15 +130,16 @@ static gboolean usb_pump_watch(void *do_not_use, GIOCondition cond,
 
 static void usb_pump_ask(SpiceFlowUsbPump *p)
 {
-    uint8_t *header = p->request + HEAD_64;
+    uint8_t *header = p->out + HEAD_64;
 
-    stl_le_p(p->request, BULK);
-    stl_le_p(p->request + 4, BULK_SIZE);
-    stq_le_p(p->request + 8, p->done);
+    memset(p->out, 0, HEAD_64 + BULK_SIZE);
+    stl_le_p(p->out, BULK);
+    stl_le_p(p->out + 4, BULK_SIZE);
+    stq_le_p(p->out + 8, p->done);
     header[0] = EP_BULK_IN;
     stw_le_p(header + 2, p->size);
     stw_le_p(header + 8, p->size >> 16);
-    p->request_left = sizeof(p->request);
+    p->out_len = p->out_left = HEAD_64 + BULK_SIZE;
     p->begin_ns = get_clock();
     usb_pump_flush(p);
 }
@@ -168,7 +170,7 @@ static void usb_pump_packet(SpiceFlowUsbPump *p)
         p->plugged = true;
         qemu_bh_schedule(p->bh);
     } else if (type == BULK && p->running) {
-        if (p->request_left || ldq_le_p(p->head + 8) != p->done) {
+        if (p->out_left || ldq_le_p(p->head + 8) != p->done) {
             usb_pump_fail(p, "an answer to something else");
             return;
         }
@@ -212,19 +214,18 @@ static int usb_pump_can_read(void *opaque)
 static void usb_pump_event(void *opaque, QEMUChrEvent event)
 {
     SpiceFlowUsbPump *p = opaque;
-    uint8_t hello[HEAD_32 + HELLO_SIZE] = { 0 };
 
     switch (event) {
     case CHR_EVENT_OPENED:
         p->opened = true;
-        p->head_len = 0;
-        stl_le_p(hello + 4, HELLO_SIZE);
-        pstrcpy((char *)hello + HEAD_32, 64, "spiceflow-usb-pump");
-        stl_le_p(hello + HEAD_32 + 64, CAPS);
-        if (qemu_chr_fe_write(&p->chr, hello, sizeof(hello)) !=
-            sizeof(hello)) {
-            usb_pump_fail(p, "the chardev does not take a hello");
-        }
+        p->head_len = p->payload_left = 0;
+        memset(p->out, 0, sizeof(p->out));
+        stl_le_p(p->out + 4, HELLO_SIZE);
+        pstrcpy((char *)p->out + HEAD_32, 64, "spiceflow-usb-pump");
+        stl_le_p(p->out + HEAD_32 + 64, CAPS);
+        p->out_len = p->out_left = sizeof(p->out);
+        /* It may have to wait until there is a client. */
+        usb_pump_flush(p);
         break;
     case CHR_EVENT_CLOSED:
         p->opened = p->greeted = p->plugged = false;
@@ -241,7 +242,7 @@ static void usb_pump_bh(void *opaque)
 {
     SpiceFlowUsbPump *p = opaque;
 
-    if (p->running && p->plugged && !p->done && !p->request_left) {
+    if (p->running && p->plugged && !p->done && !p->out_left) {
         usb_pump_ask(p);
     }
 }
