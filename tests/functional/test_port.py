@@ -127,7 +127,7 @@ class TestPort:
         client.expect(r"^done port \S+ check", 60, r"^failed")
         job.result()
         client.find(r"^done port \S+ gen")
-        client.wait_port(PORT, opened=False)
+        client.wait_port_used(PORT)
 
     @staticmethod
     def settle(source, still=1.5):

@@ -108,17 +108,29 @@ class SfClient:
 
     def wait_port(self, name, opened=True, timeout=20):
         """Until the last news of a port is that it is open, or closed."""
+        self._wait_port_news(name, timeout, "open" if opened else "closed",
+                             lambda news: news.endswith("01"[opened]))
+
+    def wait_port_used(self, name, timeout=20):
+        """Until a port has been open, and closed again.
+
+        The guest's close passes what still lies in its ring, and the library
+        takes data for an opening, so that may not be the last news."""
+        self._wait_port_news(name, timeout, "open and closed",
+                             lambda news: "10" in news)
+
+    def _wait_port_news(self, name, timeout, what, good):
         pattern = re.compile(r"^port-opened %s (\d)$" % re.escape(name))
         end = time.monotonic() + seconds(timeout)
         while True:
-            news = [m.group(1) for m in map(pattern.match, self.lines) if m]
-            if news and (news[-1] == "1") == opened:
+            news = "".join(m.group(1) for m in map(pattern.match, self.lines)
+                           if m)
+            if good(news):
                 return
             left = end - time.monotonic()
             if left <= 0:
                 raise RigError("port %s is not %s after %g s: %s" % (
-                    name, "open" if opened else "closed", timeout,
-                    " | ".join(self.lines[-12:])))
+                    name, what, timeout, " | ".join(self.lines[-12:])))
             self._receive(left)
 
     def outcome(self, *words, timeout=60):
