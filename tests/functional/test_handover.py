@@ -13,25 +13,12 @@ import struct
 import time
 
 from lib import certs, handover, migration, paths, spiceclient as sc, vsc
+from lib.migration import agent_message, chunk, words
 from lib.process import wait_until
 from lib.rig import PORT, card_args, chardev_args, port_args, usb_args
 
 MIB = 1 << 20
 AGENT = "com.redhat.spice.0"
-
-
-def words(count, seed=0, first=0):
-    """Words as porttool generates and checks them."""
-    return struct.pack("<%dQ" % count, *(seed << 48 | i for i in range(
-        first, first + count)))
-
-
-def agent_message(payload, kind=4):
-    return struct.pack("<IIQI", 1, kind, 0, len(payload)) + payload
-
-
-def chunk(piece):
-    return struct.pack("<II", 1, len(piece)) + piece
 
 
 def check(got, wanted):

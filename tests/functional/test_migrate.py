@@ -13,6 +13,7 @@ import struct
 import time
 
 from lib import migration, paths, spiceclient as sc
+from lib.migration import agent_message, chunk, words
 from lib.process import wait_until
 from lib.rig import PORT, chardev_args, port_args, server_args
 
@@ -20,20 +21,6 @@ MIB = 1 << 20
 AGENT = "com.redhat.spice.0"
 # VD_AGENT_CLIENT_DISCONNECTED as the server's own chunk
 GONE = struct.pack("<IIIIQI", 2, 20, 1, 13, 0, 0)
-
-
-def words(count, seed=0, first=0):
-    """Words as porttool generates and checks them."""
-    return struct.pack("<%dQ" % count, *(seed << 48 | i for i in range(
-        first, first + count)))
-
-
-def agent_message(payload, kind=4):
-    return struct.pack("<IIQI", 1, kind, 0, len(payload)) + payload
-
-
-def chunk(piece):
-    return struct.pack("<II", 1, len(piece)) + piece
 
 
 def agent_connected(session):
