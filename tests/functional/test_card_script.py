@@ -431,6 +431,7 @@ class TestScript:
             wait_until(lambda: self.flow()["to-guest-messages"] == len(queued),
                        5, "the commands have come")
             device.write(vsc.message(">", vsc.APDU, 0, bytes(60000)) * 60)
+            device.wait_read()
             wait_until(lambda: not self.flow()["clients"], 5, "it is removed")
             card.session.close()
             self.block(False)

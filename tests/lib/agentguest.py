@@ -5,10 +5,13 @@ The QEMU of the test has a spiceflow-bridge between the vdagent chardev and a
 socket; who connects to the socket is the agent that opened its port.
 """
 
+import fcntl
 import socket
 import struct
+import termios
 
 from .paths import RigError, seconds
+from .process import wait_until
 
 PORT_CLIENT, PORT_SERVER = 1, 2
 
@@ -73,6 +76,16 @@ class FarEnd:
     def write(self, data):
         self.socket.settimeout(seconds(self.timeout))
         self.socket.sendall(data)
+
+    def wait_read(self, timeout=10):
+        """Until QEMU has read all that was written."""
+        wait_until(lambda: not self.unread(), timeout,
+                   "QEMU has read what the guest wrote")
+
+    def unread(self):
+        """Memory of what was written and not read by QEMU, bytes."""
+        return struct.unpack("i", fcntl.ioctl(self.socket, termios.TIOCOUTQ,
+                                              bytes(4)))[0]
 
     def offer(self, data, patience=0.3):
         """Write what is taken; returns how many bytes were."""
