@@ -8,13 +8,13 @@ import time
 
 from lib import agentguest as ag
 from lib import spiceclient as sc
+from lib.agentguest import DATA
 from lib.agentscript import BRIDGE, NO_TOKENS_CAP, WINDOW, AgentScript
 from lib.process import wait_until
 from lib.qemu import QmpError
+from lib.samples import MIB, ramp
 
-DATA = ag.AUDIO_VOLUME_SYNC
-LONG = bytes(n * 7 & 0xff for n in range(5000))
-MIB = 1 << 20
+LONG = ramp(5000)
 
 
 class TestStop(AgentScript):

@@ -5,21 +5,18 @@ import struct
 
 from lib import agentguest as ag
 from lib import spiceclient as sc
+from lib.agentguest import DATA
 from lib.agentscript import WINDOW, AgentScript
+from lib.clipboard import TEXT, ask, contents, grab
 from lib.process import wait_until
+from lib.samples import ramp
 
-DATA = ag.AUDIO_VOLUME_SYNC
-LONG = bytes(n * 7 & 0xff for n in range(5000))
-TEXT = 1
+LONG = ramp(5000)
 # Clipboard, by demand, selections, no release on regrab, grab serials
 CLIPBOARD_CAPS = 1 << 3 | 1 << 5 | 1 << 6 | 1 << 16 | 1 << 17
-GRAB = struct.pack("<II", 0, TEXT)
-ASK = struct.pack("<II", 0, TEXT)
+GRAB = grab(TEXT)
+ASK = ask()
 RELEASE = struct.pack("<I", 0)
-
-
-def contents(body, kind=TEXT):
-    return struct.pack("<II", 0, kind) + body
 
 
 class TestPolicy(AgentScript):

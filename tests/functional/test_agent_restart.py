@@ -5,11 +5,12 @@ import struct
 
 from lib import agentguest as ag
 from lib import spiceclient as sc
+from lib.agentguest import DATA
 from lib.agentscript import BRIDGE, WINDOW, AgentScript
 from lib.process import wait_until
+from lib.samples import ramp
 
-DATA = ag.AUDIO_VOLUME_SYNC
-LONG = bytes(n * 7 & 0xff for n in range(6000))
+LONG = ramp(6000)
 
 
 class TestRestart(AgentScript):

@@ -5,8 +5,10 @@ import struct
 
 from lib import agentguest as ag
 from lib import spiceclient as sc
+from lib.agentguest import DATA
 from lib.agentscript import WINDOW, AgentScript
 from lib.process import wait_until
+from lib.samples import ramp
 
 
 class TestAgent(AgentScript):
@@ -35,15 +37,15 @@ class TestAgent(AgentScript):
         agent.announce()
         assert client.expect(ag.ANNOUNCE_CAPABILITIES)
         for size in (0, 1, 2027, 2028, 2029, 5000, 100 * 1024):
-            body = bytes(i * 7 & 0xff for i in range(size))
-            agent.say(ag.AUDIO_VOLUME_SYNC, body)
-            assert client.take() == (ag.AUDIO_VOLUME_SYNC, body), size
+            body = ramp(size)
+            agent.say(DATA, body)
+            assert client.take() == (DATA, body), size
         assert max(client.pieces) <= 2048
         client.tokens_given()
         for size in (0, 1, 2027, 2028, 2029, 5000):
             body = bytes(i * 5 & 0xff for i in range(size))
-            client.say(ag.AUDIO_VOLUME_SYNC, body)
-            assert agent.expect(ag.AUDIO_VOLUME_SYNC) == body, size
+            client.say(DATA, body)
+            assert agent.expect(DATA) == body, size
         assert all(port == 1 for port, _ in agent.chunks
                    if port != ag.PORT_SERVER)
 
@@ -53,13 +55,13 @@ class TestAgent(AgentScript):
         client = self.client()
         self.qemu.set("/machine/peripheral/bridge", "blocked", True)
         for _ in range(WINDOW):
-            client.main.agent_data(ag.message(ag.AUDIO_VOLUME_SYNC, b"x"))
+            client.main.agent_data(ag.message(DATA, b"x"))
         wait_until(lambda: self.client_flow()["client-tokens"] == 0, 5,
                    "all tokens are used")
         flow = self.client_flow()
         assert flow["to-guest-messages"] + flow["due-tokens"] == WINDOW
         assert client.main.silent(0.2)
-        client.main.agent_data(ag.message(ag.AUDIO_VOLUME_SYNC, b"y"))
+        client.main.agent_data(ag.message(DATA, b"y"))
         assert client.main.expect(sc.MSG_NOTIFY)
         client.main.wait_closed()
         assert self.flow()["token-violations"] == 1
@@ -68,19 +70,19 @@ class TestAgent(AgentScript):
         assert agent.silent()
         # The buffer that the guest was about to get is completed, no other.
         left = bytes(agent.streams[ag.PORT_CLIENT])
-        assert left == ag.message(ag.AUDIO_VOLUME_SYNC, b"x"), left
+        assert left == ag.message(DATA, b"x"), left
         agent.streams[ag.PORT_CLIENT].clear()
         another = self.client()
-        another.say(ag.AUDIO_VOLUME_SYNC, b"z")
-        assert agent.expect(ag.AUDIO_VOLUME_SYNC) == b"z"
+        another.say(DATA, b"z")
+        assert agent.expect(DATA) == b"z"
 
     def test_d15_no_token_is_withheld(self):
         """One message sent, consumed: its token is back, whatever the lump."""
         agent = self.agent()
         client = self.client()
         for n in range(1, 2 * WINDOW):
-            client.say(ag.AUDIO_VOLUME_SYNC, b"n")
-            agent.expect(ag.AUDIO_VOLUME_SYNC)
+            client.say(DATA, b"n")
+            agent.expect(DATA)
             wait_until(lambda: self.client_flow()["client-tokens"] == WINDOW,
                        5, "the window is whole again after %d" % n)
 
@@ -90,7 +92,7 @@ class TestAgent(AgentScript):
         client = self.client(tokens=0)
         self.start(client, 3)
         for n in range(6):
-            agent.say(ag.AUDIO_VOLUME_SYNC, bytes([n]))
+            agent.say(DATA, bytes([n]))
         for n in range(3):
             assert client.take()[1] == bytes([n])
         assert client.main.silent(0.3)
@@ -107,7 +109,7 @@ class TestAgent(AgentScript):
         client = self.client(tokens=1)
         body = bytes(2000)
         count = 450
-        data = ag.chunks(ag.message(ag.AUDIO_VOLUME_SYNC, body)) * count
+        data = ag.chunks(ag.message(DATA, body)) * count
         taken = agent.offer(data, 1.0)
         assert taken < len(data)
         assert client.take()[1] == body
@@ -133,15 +135,15 @@ class TestAgent(AgentScript):
         agent = self.agent()
         client.main.expect(sc.MSG_MAIN_AGENT_CONNECTED_TOKENS)
         self.start(client)
-        agent.say(ag.AUDIO_VOLUME_SYNC, b"again")
-        assert client.take() == (ag.AUDIO_VOLUME_SYNC, b"again")
+        agent.say(DATA, b"again")
+        assert client.take() == (DATA, b"again")
 
     def test_d12_agent_restarts_in_mid_piece(self):
         """A piece half sent when the agent goes costs no token of the next."""
         agent = self.agent()
         client = self.client()
         piece = client.main.message(
-            sc.MSGC_MAIN_AGENT_DATA, ag.message(ag.AUDIO_VOLUME_SYNC, b"a" * 900))
+            sc.MSGC_MAIN_AGENT_DATA, ag.message(DATA, b"a" * 900))
         client.main.connection.send(piece[:300])
         agent.close()
         client.main.expect(sc.MSG_MAIN_AGENT_DISCONNECTED)
@@ -151,25 +153,25 @@ class TestAgent(AgentScript):
         client.main.agent_start()
         self.qemu.set("/machine/peripheral/bridge", "blocked", True)
         for _ in range(WINDOW):
-            client.main.agent_data(ag.message(ag.AUDIO_VOLUME_SYNC, b"b"))
+            client.main.agent_data(ag.message(DATA, b"b"))
         wait_until(lambda: self.flow()["clients"] and
                    self.client_flow()["client-tokens"] == 0, 5, "all are in")
         self.qemu.set("/machine/peripheral/bridge", "blocked", False)
         for _ in range(WINDOW):
-            assert agent.expect(ag.AUDIO_VOLUME_SYNC) == b"b"
+            assert agent.expect(DATA) == b"b"
 
     def test_d11_zero_size_chunk(self):
         agent = self.agent()
         client = self.client()
         agent.write(ag.chunk(b"") + ag.chunk(b"", ag.PORT_SERVER) +
-                    ag.chunks(ag.message(ag.AUDIO_VOLUME_SYNC, b"on")))
-        assert client.take() == (ag.AUDIO_VOLUME_SYNC, b"on")
+                    ag.chunks(ag.message(DATA, b"on")))
+        assert client.take() == (DATA, b"on")
 
     def test_last_client_leaves(self):
         """CLIENT_DISCONNECTED, framing intact, and never a port close."""
         agent = self.agent()
         client = self.client()
-        client.main.agent_data(ag.message(ag.AUDIO_VOLUME_SYNC, b"", size=5000)
+        client.main.agent_data(ag.message(DATA, b"", size=5000)
                                + b"c" * 1000)
         agent.read_chunk()
         client.session.close()
@@ -178,8 +180,8 @@ class TestAgent(AgentScript):
         assert self.qemu.get("/machine/peripheral/bridge", "opened")
         again = self.client()
         agent.streams[ag.PORT_CLIENT].clear()
-        again.say(ag.AUDIO_VOLUME_SYNC, b"next")
-        assert agent.expect(ag.AUDIO_VOLUME_SYNC) == b"next"
+        again.say(DATA, b"next")
+        assert agent.expect(DATA) == b"next"
 
     def test_d30_harmless_messages(self):
         agent = self.agent()
@@ -187,5 +189,5 @@ class TestAgent(AgentScript):
         client.main.agent_data(b"")
         client.main.send(sc.MSGC_MAIN_MOUSE_MODE_REQUEST, b"\2\0")
         assert client.main.expect(sc.MSG_MAIN_MOUSE_MODE) == b"\1\0\1\0"
-        client.say(ag.AUDIO_VOLUME_SYNC, b"still")
-        assert agent.expect(ag.AUDIO_VOLUME_SYNC) == b"still"
+        client.say(DATA, b"still")
+        assert agent.expect(DATA) == b"still"

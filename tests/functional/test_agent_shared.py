@@ -6,28 +6,15 @@ import time
 
 from lib import agentguest as ag
 from lib import spiceclient as sc
+from lib.agentguest import DATA
 from lib.agentscript import STALL, WINDOW, AgentScript
+from lib.clipboard import PRIMARY, TEXT, ask, contents, grab
 from lib.process import wait_until
+from lib.samples import ramp
 
-DATA = ag.AUDIO_VOLUME_SYNC
-LONG = bytes(n * 7 & 0xff for n in range(5000))
+LONG = ramp(5000)
 # Time that a stall takes to be noticed, and some for a busy machine
 LATE = STALL * 1.25 + 5
-
-TEXT = 1
-CLIPBOARD, PRIMARY = 0, 1
-
-
-def grab(*types, selection=CLIPBOARD):
-    return struct.pack("<I%dI" % len(types), selection, *types)
-
-
-def ask(kind=TEXT, selection=CLIPBOARD):
-    return struct.pack("<II", selection, kind)
-
-
-def contents(body, kind=TEXT, selection=CLIPBOARD):
-    return struct.pack("<II", selection, kind) + body
 
 
 class Shared(AgentScript):

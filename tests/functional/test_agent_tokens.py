@@ -5,10 +5,9 @@ import struct
 
 from lib import agentguest as ag
 from lib import spiceclient as sc
+from lib.agentguest import DATA
 from lib.agentscript import NO_TOKENS_CAP, WINDOW, AgentScript
 from lib.process import wait_until
-
-DATA = ag.AUDIO_VOLUME_SYNC
 
 
 class TestTokens(AgentScript):

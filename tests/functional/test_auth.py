@@ -123,9 +123,9 @@ class TestPassword:
             assert "secret" not in str(self.qemu.get("/objects/sf0", name))
 
     def test_failures_are_counted(self):
-        before = self.qemu.get("/objects/sf0", "stats")["links-failed"]
+        before = self.qemu.stats()["links-failed"]
         self.expect(b"wrong\0", sc.ERR_PERMISSION_DENIED)
-        after = self.qemu.get("/objects/sf0", "stats")["links-failed"]
+        after = self.qemu.stats()["links-failed"]
         assert after == before + 1
 
     def test_zz_changed_secret(self):
@@ -213,13 +213,13 @@ class TestTls:
         self.tls = sc.tls_context(self.certs.authority)
 
     def pending(self):
-        return self.qemu.get("/objects/sf0", "stats")["pending-links"]
+        return self.qemu.stats()["pending-links"]
 
     def test_client_with_tls(self):
         session = self.rig.raw(tls=self.tls)
         assert session.attach() == [(sc.PORT, 0)]
         session.open_port(PORT_NAME)
-        client, = self.qemu.get("/objects/sf0", "stats")["clients"]
+        client, = self.qemu.stats()["clients"]
         assert client["tls"] is True
 
     def test_plain_client_is_sent_to_tls(self):
@@ -318,7 +318,7 @@ class TestTls:
         data = port.message(sc.MSGC_DATA, pattern(total))
         sent = send_some(port.connection, data)
         assert sent < len(data), "nothing held the client back"
-        flow = self.qemu.get("/chardevs/p1", "flow")
+        flow = self.qemu.flow("p1")
         assert flow["to-guest-bytes"] <= 65536 * 1.1, flow
         self.pump.start("sink", total=total, can_read_size=65536)
         port.connection.send(data[sent:], 30)
@@ -332,7 +332,7 @@ class TestTls:
         self.pump.start("source", total=total, write_size=5000)
         written = self.pump.settle("bytes-written")
         assert written < total, "nothing held the guest back"
-        flow = self.qemu.get("/chardevs/p1", "flow")
+        flow = self.qemu.flow("p1")
         client, = flow["clients"]
         assert client["to-client-bytes"] <= 65536, flow
         assert port.receive_data(total, 30) == pattern(total)
@@ -384,7 +384,7 @@ def test_tls_with_authorization(rig):
             raise AssertionError("it was let in")
         except (sc.Closed, ssl.SSLError, ConnectionError):
             pass
-    stats = qemu.get("/objects/sf0", "stats")
+    stats = qemu.stats()
     assert len(stats["clients"]) == 1 and stats["links-failed"] == 2, stats
 
 

@@ -45,7 +45,7 @@ class TestDevice:
                    "nobody has a reader any more")
 
     def clients(self, name):
-        return self.qemu.get("/chardevs/" + name, "flow")["clients"]
+        return self.qemu.flow(name)["clients"]
 
     def test_commands_are_answered(self):
         """Reader, card, no card, no reader: each is answered, once."""
@@ -255,7 +255,7 @@ class TestScript:
             device.close()
 
     def flow(self, name="a"):
-        return self.qemu.get("/chardevs/" + name, "flow")
+        return self.qemu.flow(name)
 
     def test_upstream_list(self):
         """What spice-server's own test asserts of smart cards."""

@@ -4,6 +4,7 @@
 import os
 import struct
 
+from lib import agentguest as ag
 from lib import lz4
 from lib import spiceclient as sc
 from lib.process import wait_until
@@ -15,6 +16,8 @@ KINDS = [(sc.PORT, 0), (sc.PORT, 1), (sc.USBREDIR, 0)]
 HUGE = (0xffffffff, 0xfffffff8, 0x80000000, 0x7fffffff, 0x01000000)
 # Messages that raw data may really come in, of any size
 DATA = (sc.MSGC_DATA,)
+# The largest piece of the agent's, an ordinary message
+PIECE = ag.message(ag.CLIPBOARD, bytes(2048 - 20))
 
 
 def start(rig, address=None, server="max-clients=4"):
@@ -28,11 +31,6 @@ def start(rig, address=None, server="max-clients=4"):
         *pump_args("p1"), *pump_args("p2", "witness"),
         *pump_args("usb", "pump-usb"), *pump_args("agent", "pump-agent"),
         machine="none")
-
-
-def agent_message(size, kind=4):
-    """An agent message of that size in all, of an ordinary kind."""
-    return struct.pack("<IIQI", 1, kind, 0, size - 20) + bytes(size - 20)
 
 
 class Witness:
@@ -116,8 +114,8 @@ class TestHostile:
                             (sc.MSGC_MAIN_CLIENT_INFO, 256),
                             (sc.MSGC_MAIN_QUALITY_INDICATOR, 256)):
             session = self.rig.raw()
-            session.main.send(kind, agent_message(limit) if kind ==
-                              sc.MSGC_MAIN_AGENT_DATA else bytes(limit))
+            session.main.send(kind, PIECE if kind == sc.MSGC_MAIN_AGENT_DATA
+                              else bytes(limit))
             assert session.attach() == KINDS, kind
             self.closes(session.main, kind, b"", limit + 1)
             session.close()
@@ -176,7 +174,7 @@ class TestHostile:
         self.look()
         session = self.rig.raw()
         for _ in range(300):
-            session.main.agent_data(agent_message(2048))
+            session.main.agent_data(PIECE)
         assert session.attach() == KINDS
         session.close()
         self.unharmed()
@@ -352,8 +350,7 @@ class TestCompression:
     def port(self, caps=sc.CAP_LZ4):
         if self.session:
             self.session.close()
-            wait_until(lambda: not self.qemu.get("/chardevs/p1", "flow")
-                       ["clients"], 5, "the leave of the client before")
+            self.qemu.wait_flow("p1", "clients", [])
         self.session = self.rig.raw(self.address)
         port = self.session.open(sc.PORT, 0, caps)
         port.expect(sc.MSG_PORT_INIT)
@@ -451,12 +448,12 @@ class TestCompression:
                 sent += port.connection.sock.send(data[sent:])
             except BlockingIOError:
                 break
-        wait_until(lambda: self.qemu.get("/chardevs/p1", "flow")
+        wait_until(lambda: self.qemu.flow("p1")
                    ["to-guest-bytes"] > 0, 5, "the arrival")
         grown = self.qemu.process.private_kib() - kib
         # the budget and what one message stands for, however many follow
         assert grown < 4000, "QEMU grew by %d KiB" % grown
-        flow = self.qemu.get("/chardevs/p1", "flow")
+        flow = self.qemu.flow("p1")
         assert flow["to-guest-bytes"] <= flow["queue-size"], flow
         self.pump.start("sink", total=size * count, verify=False,
                         can_read_size=1 << 20)

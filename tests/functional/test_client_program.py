@@ -8,7 +8,7 @@ import subprocess
 from lib.certs import Certificates
 from lib.paths import ROOT, seconds
 from lib.process import wait_until
-from lib.rig import agent_args, card_args, server_args
+from lib.rig import agent_args, server_args
 from test_agent import Agent, make_file
 from test_smartcard import CardRig, Database
 
@@ -97,7 +97,7 @@ def test_password_and_tls(rig):
             [PROGRAM, "--password-file=" + rig.path("right"), "--ca-file=" +
              own.authority, uri, "copy", __file__], stderr=subprocess.PIPE) as child:
         try:
-            wait_until(lambda: qemu.get("/objects/sf0", "stats")["clients"],
+            wait_until(lambda: qemu.stats()["clients"],
                        20, "a client")
         finally:
             child.send_signal(signal.SIGINT)

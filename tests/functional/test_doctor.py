@@ -14,6 +14,7 @@ from lib import paths
 from lib import spiceclient as sc
 from lib import tools
 from lib import vsc
+from lib.agentguest import DATA
 from lib.agentscript import AgentScript
 from lib.certs import Certificates
 from lib.process import wait_until
@@ -26,7 +27,6 @@ import diagnosis                # tests/lib/qemu.py says where
 import vm
 
 PORT_NAME = "org.example.doctor.0"
-DATA = ag.AUDIO_VOLUME_SYNC
 
 
 class Doctor:
@@ -340,8 +340,7 @@ class TestUsb:
         assert self.doctor.wrong("usb") == []
         assert self.doctor.notes("usb") == ["no-usb-device"]
         session.drop(channel)
-        wait_until(lambda: not self.qemu.get("/chardevs/u0", "flow")[
-            "clients"], 5, "it is free")
+        self.qemu.wait_flow("u0", "clients", [])
         drive = Drive(session, boot_image(b""))
         self.rig.callback(drive.close)
         wait_until(lambda: self.qemu.get("/machine/peripheral/redir0",
@@ -384,8 +383,7 @@ def test_port_stalled(rig):
     session = rig.raw()
     port = session.open_port(PORT_NAME)
     pump.start("source", total=64 << 20)
-    wait_until(lambda: qemu.get("/chardevs/p1", "flow")["guest-waits"], 10,
-               "the queue is full")
+    qemu.wait_flow("p1", "guest-waits", True, 10)
     assert doctor.wrong("port") == ["client-does-not-read"]
     port.close()
     pump.stop()

@@ -8,21 +8,17 @@ from lib import agentguest as ag
 from lib import handover, migration
 from lib import spiceclient as sc
 from lib import vsc
+from lib.agentguest import DATA
 from lib.agentscript import STALL, AgentScript
 from lib.certs import Certificates
+from lib.clipboard import TEXT, contents, grab
 from lib.process import wait_until
 from lib.rig import server_args
 
 PORT_NAME = "org.example.events.0"
-TEXT = 1
 BURST = 100
 RATE = 20
-DATA = ag.AUDIO_VOLUME_SYNC
-GRAB = struct.pack("<II", 0, TEXT)
-
-
-def contents(body):
-    return struct.pack("<II", 0, TEXT) + body
+GRAB = grab(TEXT)
 
 
 class Told:
@@ -257,7 +253,7 @@ def test_migration(rig):
                         memory=16)
 
     def agent_flow(qemu):
-        return qemu.get("/chardevs/agent", "flow")
+        return qemu.flow("agent")
 
     source, target = machine("a"), machine("b", "-incoming", "defer")
     agent = ag.Agent(rig.path("agent-a"))
@@ -319,7 +315,7 @@ class TestRefused:
         data = self.told.expect("LINK_REFUSED")
         assert data == {"peer": "local", "reason": reason,
                         "message": message}, data
-        stats = self.qemu.get("/objects/sf0", "stats")
+        stats = self.qemu.stats()
         assert stats["last-refused"] == data, stats
         assert stats["links-refused"][reason] >= 1, stats
 
@@ -383,14 +379,14 @@ class TestRefused:
     def test_zz_flood(self):
         """A burst is told one by one; the rest in numbers."""
         time.sleep(1)           # what the tests before used is given back
-        before = self.qemu.get("/objects/sf0", "stats")
+        before = self.qemu.stats()
         start = time.monotonic()
         count = 4 * BURST
         for _ in range(count):
             link = self.rig.link()
             link.offer(b"x" * 16)
             link.close()
-        wait_until(lambda: self.qemu.get("/objects/sf0", "stats")[
+        wait_until(lambda: self.qemu.stats()[
             "links-failed"] - before["links-failed"] == count, 10,
             "all are refused")
         spent = time.monotonic() - start
@@ -398,7 +394,7 @@ class TestRefused:
                 if m["event"] == "SPICEFLOW_LINK_REFUSED"]
         self.qemu.qmp.events.clear()
         assert BURST - 20 <= len(told) <= BURST + RATE * spent + 1, len(told)
-        suppressed = self.qemu.get("/objects/sf0", "stats")[
+        suppressed = self.qemu.stats()[
             "events-suppressed"] - before["events-suppressed"]
         assert len(told) + suppressed == count, (len(told), suppressed)
         time.sleep(0.2)
@@ -567,7 +563,7 @@ class TestAgent(AgentScript):
         for _ in range(200):
             client.main.connection.offer(ask * 200)
             if not any(c["connection-id"] == client.id for c in
-                       self.qemu.get("/objects/sf0", "stats")["clients"]):
+                       self.qemu.stats()["clients"]):
                 break
         self.left(client, "overflow", "it does not read what it is sent")
 
@@ -662,7 +658,7 @@ class TestAgent(AgentScript):
         counted."""
         agent, client = self.joined_pair()
         time.sleep(1)
-        before = self.qemu.get("/objects/sf0", "stats")["events-suppressed"]
+        before = self.qemu.stats()["events-suppressed"]
         count = 3 * BURST
         for _ in range(count):
             client.say(ag.CLIPBOARD, contents(b"x"))
@@ -670,7 +666,7 @@ class TestAgent(AgentScript):
         self.qemu.command("query-status")
         told = [m["data"] for m in self.qemu.qmp.events
                 if m["event"] == "SPICEFLOW_TRANSFER"]
-        after = self.qemu.get("/objects/sf0", "stats")["events-suppressed"]
+        after = self.qemu.stats()["events-suppressed"]
         assert len(told) + after - before == count, (len(told), after, before)
         self.told.forget()
         client.session.close()

@@ -12,9 +12,9 @@ import time
 from lib import spiceclient as sc
 from lib.process import wait_until
 from lib.pump import Pump, pattern, pump_args
+from lib.samples import MIB
 
 PORT_NAME = "org.example.flow.0"
-MIB = 1 << 20
 QUEUE = 256 * 1024
 
 
@@ -40,14 +40,13 @@ class Flow:
     def begin(self):
         """A fresh client on the port, a pump at rest."""
         self.pump.stop()
-        wait_until(lambda: not self.flow()["clients"], 5,
-                   "the leave of the client before")
+        self.qemu.wait_flow("p1", "clients", [])
         self.session = self.rig.raw()
         self.port = self.session.open_port(PORT_NAME)
         return self.port
 
     def flow(self):
-        return self.qemu.get("/chardevs/p1", "flow")
+        return self.qemu.flow("p1")
 
     def kib(self):
         return self.qemu.process.private_kib()
@@ -294,7 +293,7 @@ class TestComingsAndGoings(Flow):
         time.sleep(0.2)
         self.pump.start("sink", total=3000)
         assert self.pump.wait()["bytes-read"] == 3000
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_OPENED])
+        port.expect_event(sc.EVENT_OPENED)
 
     def test_guest_sees_the_client(self):
         """OPENED and CLOSED follow the channel, not the session."""
@@ -319,13 +318,13 @@ class TestComingsAndGoings(Flow):
         assert not port.port_init.opened
         for _ in range(3):
             self.pump.start("sink", total=1)
-            assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_OPENED])
+            port.expect_event(sc.EVENT_OPENED)
             self.pump.stop()
-            assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_CLOSED])
+            port.expect_event(sc.EVENT_CLOSED)
         self.pump.start("sink", total=1)
         self.session.close()
         session = self.rig.raw()
-        wait_until(lambda: not self.flow()["clients"], 5, "the leave")
+        self.qemu.wait_flow("p1", "clients", [])
         assert session.open_port(PORT_NAME).port_init.opened
 
     def test_port_is_closed_while_its_queue_is_full(self):
@@ -434,7 +433,7 @@ class TestStopAndStart(Flow):
         assert self.pump.opened()
         self.qemu.command("stop")
         self.session.close()
-        wait_until(lambda: not self.flow()["clients"], 5, "the leave")
+        self.qemu.wait_flow("p1", "clients", [])
         assert self.pump.opened()
         self.qemu.command("cont")
         wait_until(lambda: not self.pump.opened(), 5, "CLOSED")
@@ -448,7 +447,7 @@ class TestStopAndStart(Flow):
         port.send_data(b"\xee" * 9000)
         self.queued("guest")
         self.session.close()
-        wait_until(lambda: not self.flow()["clients"], 5, "the leave")
+        self.qemu.wait_flow("p1", "clients", [])
         port = self.rig.raw().open_port(PORT_NAME)
         port.send_data(pattern(3000))
         self.qemu.command("cont")
@@ -457,7 +456,7 @@ class TestStopAndStart(Flow):
     def test_client_comes_while_stopped(self):
         self.begin()
         self.session.close()
-        wait_until(lambda: not self.flow()["clients"], 5, "the leave")
+        self.qemu.wait_flow("p1", "clients", [])
         self.pump.start("sink", total=3000)
         self.qemu.command("stop")
         port = self.rig.raw().open_port(PORT_NAME)
@@ -502,7 +501,7 @@ def test_several_ports_do_not_disturb_each_other(rig):
             port.send_data(part)
         for port, part in zip(ports[1:], data[1:]):
             assert port.receive_data(len(part)) == part
-    flow = [qemu.get("/chardevs/c%d" % n, "flow") for n in range(8)]
+    flow = [qemu.flow("c%d" % n) for n in range(8)]
     assert flow[0]["clients"][0]["to-client-bytes"] > 0
     for one in flow[1:]:
         assert one["to-guest-bytes"] == 0
@@ -537,7 +536,7 @@ def test_1000_connects_and_disconnects(rig):
             session.main.connection.offer(
                 session.main.message(sc.MSGC_MIGRATE_DATA, b"", 1 << 31))
         session.close()
-        wait_until(lambda: not qemu.get("/objects/sf0", "stats")["clients"],
+        wait_until(lambda: not qemu.stats()["clients"],
                    5, "the leave", 0.001)
 
     for number in range(100):

@@ -6,19 +6,17 @@ and switch-host, and what becomes of those who do it wrong; the real client
 library shows that a user notices nothing.
 """
 
-import hashlib
-import os
 import re
 import struct
 import time
 
 from lib import certs, handover, migration, paths, spiceclient as sc, vsc
-from lib.migration import agent_message, chunk, words
+from lib.agentguest import CLIPBOARD, chunk, chunks, message, pieces
+from lib.guest import words
 from lib.process import wait_until
-from lib.rig import PORT, card_args, chardev_args, port_args, usb_args
-
-MIB = 1 << 20
-AGENT = "com.redhat.spice.0"
+from lib.rig import (AGENT, PORT, agent_port_args, card_args, chardev_args,
+                     port_args, usb_args)
+from lib.samples import MIB, make_file
 
 
 def check(got, wanted):
@@ -44,8 +42,7 @@ class Travel:
 
     def args(self):
         return [*handover.server_args(**self.PROPERTIES), *port_args(PORT),
-                *chardev_args("agent", "vdagent", "spiceflow"),
-                "-device", "virtserialport,chardev=agent,name=" + AGENT,
+                *agent_port_args("spiceflow"),
                 "-trace", "spiceflow_handover",
                 "-trace", "spiceflow_channel_hand_over",
                 "-trace", "spiceflow_channel_arrive"]
@@ -82,7 +79,7 @@ class TestSeamless(Travel):
         session = self.session()
         port = session.open_port(PORT)
         job = self.guest.start("porttool echo %s %d" % (PORT, 4000 * 8))
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_OPENED])
+        port.expect_event(sc.EVENT_OPENED)
         port.send_data(words(1000, 1))
         assert port.receive_data(8000) == words(1000, 1)
         target = self.target()
@@ -92,8 +89,7 @@ class TestSeamless(Travel):
         self.qemu.command("stop")
         sent = words(4000, 1)
         port.send_data(sent[8000:16000])
-        wait_until(lambda: self.qemu.get("/chardevs/p1", "flow")
-                   ["to-guest-bytes"] == 8000, 5, "the bytes")
+        self.qemu.wait_flow("p1", "to-guest-bytes", 8000)
         # a message in the middle of its body, and then one of its header
         half = port.message(sc.MSGC_DATA, sent[16000:24000])
         port.connection.send(half[:3000])
@@ -110,39 +106,37 @@ class TestSeamless(Travel):
     def test_agent(self):
         """In the middle of a message each way, with half a piece on the wire:
         the guest's agent hears of nothing, no token is lost."""
-        long = agent_message(bytes(range(256)) * 40)
-        pieces = [long[i:i + 2048] for i in range(0, len(long), 2048)]
-        expected = b"".join(chunk(piece) for piece in pieces) + \
-            chunk(agent_message(b"after"))
+        long = message(CLIPBOARD, bytes(range(256)) * 40)
+        after = message(CLIPBOARD, b"after")
+        cut = pieces(long)
+        expected = chunks(long) + chunk(after)
         session = self.session()
         job = self.guest.start("porttool recv %s %d /tmp/got" %
                                (AGENT, len(expected)))
-        if not session.init.agent_connected:
-            session.main.expect(sc.MSG_MAIN_AGENT_CONNECTED_TOKENS)
+        session.wait_agent()
         session.main.agent_start(0)
-        for piece in pieces[:2]:
+        for piece in cut[:2]:
             session.main.agent_data(piece)
         target = self.target()
         handover.set_target(self.qemu, target)
         arrival = handover.follow(session)
         handover.wait_states(self.qemu, "seamless")
-        half = session.main.message(sc.MSGC_MAIN_AGENT_DATA, pieces[2])
+        half = session.main.message(sc.MSGC_MAIN_AGENT_DATA, cut[2])
         session.main.connection.send(half[:1000])
         self.run(target)
         session.main.connection.send(half[1000:])
         handover.swap(session, arrival)
         self.arrive(target)
-        for piece in pieces[3:]:
+        for piece in cut[3:]:
             session.main.agent_data(piece)
-        session.main.agent_data(agent_message(b"after"))
+        session.main.agent_data(after)
         job.wait()
-        assert bytes.fromhex(self.guest.run(
-            "od -An -v -tx1 /tmp/got | tr -d ' \\n'")) == expected
+        assert self.guest.read_file("/tmp/got") == expected
         # the guest writes nothing, so its side closes with the tool
         tokens = sum(struct.unpack("<I", body)[0] for kind, body in
                      self.messages(session.main)
                      if kind == sc.MSG_MAIN_AGENT_TOKEN)
-        assert tokens == len(pieces) + 1, tokens
+        assert tokens == len(cut) + 1, tokens
         session.close()
 
     @staticmethod
@@ -155,14 +149,13 @@ class TestSeamless(Travel):
         """What waits for the client's tokens goes with the machine; each
         message comes once, in order."""
         session = self.session()
-        wanted = [agent_message(bytes([n]) * 100) for n in range(10)]
+        wanted = [message(CLIPBOARD, bytes([n]) * 100) for n in range(10)]
         # it gets back what it sends; the port stays open
         self.guest.start("porttool echo %s 100000" % AGENT)
-        if not session.init.agent_connected:
-            session.main.expect(sc.MSG_MAIN_AGENT_CONNECTED_TOKENS)
+        session.wait_agent()
         session.main.agent_start(3)
-        for message in wanted:
-            session.main.agent_data(message)
+        for one in wanted:
+            session.main.agent_data(one)
         got = [session.main.expect(sc.MSG_MAIN_AGENT_DATA) for _ in range(3)]
         target = self.target()
         handover.set_target(self.qemu, target)
@@ -182,7 +175,7 @@ class TestSeamless(Travel):
         session = self.session()
         port = session.open_port(PORT)
         job = self.guest.start("porttool echo %s %d" % (PORT, 3000 * 8))
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_OPENED])
+        port.expect_event(sc.EVENT_OPENED)
         port.send_data(words(1000))
         target = self.target()
         handover.set_target(self.qemu, target)
@@ -219,8 +212,7 @@ class TestClientLibrary(Travel):
     def args(self):
         return [*handover.server_args(),
                 *port_args(PORT, self.BACK),
-                *chardev_args("agent", "vdagent", "spiceflow"),
-                "-device", "virtserialport,chardev=agent,name=" + AGENT,
+                *agent_port_args("spiceflow"),
                 *usb_args("qemu-xhci"),
                 "-trace", "spiceflow_handover",
                 "-trace", "spiceflow_channel_hand_over",
@@ -306,10 +298,7 @@ class TestClientLibrary(Travel):
 
     def file(self, name, size):
         path = self.rig.path(name)
-        data = os.urandom(size)
-        with open(path, "wb") as file:
-            file.write(data)
-        return path, hashlib.sha256(data).hexdigest()
+        return path, make_file(path, size)
 
 
 class Box:
@@ -330,7 +319,7 @@ class Box:
         return self.rig.raw(handover.address(qemu or self.source), **options)
 
     def queued(self, qemu):
-        return qemu.get("/chardevs/p1", "flow")["to-guest-bytes"]
+        return qemu.flow("p1")["to-guest-bytes"]
 
     def wait_queued(self, qemu, count):
         wait_until(lambda: self.queued(qemu) == count, 5,
@@ -373,7 +362,7 @@ def test_half_a_header(rig):
         b.wait_queued(b.target, 6)
         handover.finish(b.source, b.target)
         b.works(b.target, session, 6)
-        assert handover.stats(b.target)["migration"]["lost"] == 0
+        assert b.target.stats()["migration"]["lost"] == 0
         session.close()
         for qemu in (b.source, b.target):
             qemu.quit()
@@ -471,7 +460,7 @@ def test_local_client(rig):
     handover.wait_states(source, "refused")
     handover.run(source, target, rig.path("wire"))
     session.main.wait_closed()
-    assert handover.stats(source)["clients"] == []
+    assert source.stats()["clients"] == []
 
 
 def test_unreachable(rig):
@@ -498,8 +487,8 @@ def test_switch_host_client_library(rig):
     # no time to answer
     migration.migrate(b.source, "unix:" + rig.path("wire"))
     migration.wait_running(b.target)
-    wait_until(lambda: not handover.stats(b.source)["clients"] and
-               len(handover.stats(b.target)["clients"]) == 1, 20,
+    wait_until(lambda: not b.source.stats()["clients"] and
+               len(b.target.stats()["clients"]) == 1, 20,
                "the client to be there")
     client.process.send_signal(9)
 
@@ -520,7 +509,7 @@ def test_cancelled(rig):
     session.main.expect(sc.MSG_MAIN_MIGRATE_CANCEL)
     arrival.close()
     b.works(b.source, session)
-    wait_until(lambda: handover.stats(b.target)["migration"]["joining"] == 0,
+    wait_until(lambda: b.target.stats()["migration"]["joining"] == 0,
                5, "the links to be gone")
     handover.set_target(b.source, b.target)
     arrival = handover.follow(session)
@@ -575,14 +564,14 @@ def test_never_comes(rig):
     arrival = handover.follow(idle)
     handover.wait_states(b.source, "seamless")
     b.run()
-    assert [c["connection-id"] for c in handover.stats(b.target)["clients"]] \
+    assert [c["connection-id"] for c in b.target.stats()["clients"]] \
         == [idle.init.session_id]
     assert handover.states(b.target) == ["arriving"]
     handover.finish(b.source, b.target)
-    assert handover.stats(b.target)["clients"] == []
-    assert handover.stats(b.target)["migration"]["lost"] == 1
-    assert handover.stats(b.source)["migration"]["lost"] == 2
-    assert not b.target.get("/chardevs/p1", "flow")["clients"]
+    assert b.target.stats()["clients"] == []
+    assert b.target.stats()["migration"]["lost"] == 1
+    assert b.source.stats()["migration"]["lost"] == 2
+    assert not b.target.flow("p1")["clients"]
     arrival.close()
     session = b.session(b.target)
     session.open_port(PORT)
@@ -644,17 +633,16 @@ def test_malformed(rig):
             port.wait_closed(5)
         except Exception as error:
             raise AssertionError("%s: %s" % (name, error)) from error
-        assert not target.get("/chardevs/p%d" % (number + 1), "flow") \
+        assert not target.flow("p%d" % (number + 1)) \
             ["clients"], name
     main.close()
     session.address = arrival.address
     handover.finish(source, target)
-    assert len(handover.stats(target)["clients"]) == 1
+    assert len(target.stats()["clients"]) == 1
     port = session.open(sc.PORT, 0)
     port.expect(sc.MSG_PORT_INIT)
     port.send_data(b"works")
-    wait_until(lambda: target.get("/chardevs/p1", "flow")["to-guest-bytes"]
-               == 5, 5, "the data")
+    target.wait_flow("p1", "to-guest-bytes", 5)
 
 
 def test_malformed_main(rig):
@@ -670,7 +658,7 @@ def test_malformed_main(rig):
     handover.swap_channel(session.main, arrival, MALFORMED["magic"])
     old.close()
     session.main.wait_closed()
-    assert handover.stats(b.target)["clients"] == []
+    assert b.target.stats()["clients"] == []
     session.close()
     arrival.close()
 
@@ -724,9 +712,9 @@ def test_d28_wrong_id(rig):
     except sc.LinkRefused as refused:
         assert refused.error == sc.ERR_PERMISSION_DENIED, refused
     b.run()
-    assert handover.stats(b.target)["clients"] == []
+    assert b.target.stats()["clients"] == []
     stranger.links[sc.PORT, 0].wait_closed()
-    wait_until(lambda: handover.stats(b.target)["migration"]["joining"] == 0,
+    wait_until(lambda: b.target.stats()["migration"]["joining"] == 0,
                5, "the stranger to be gone")
     session.close()
     session = b.session(b.target)
@@ -747,7 +735,7 @@ def test_each_by_itself(rig):
     two.open(sc.PORT, 1).send_data(b"two!")
 
     def queued(qemu):
-        return [qemu.get("/chardevs/p%d" % n, "flow")["to-guest-bytes"]
+        return [qemu.flow("p%d" % n)["to-guest-bytes"]
                 for n in (1, 2)]
 
     wait_until(lambda: queued(source) == [3, 4], 5, "the data")
@@ -762,7 +750,7 @@ def test_each_by_itself(rig):
     two.close()
     handover.finish(source, target)
     assert queued(target) == [3, 0]
-    assert [c["connection-id"] for c in handover.stats(target)["clients"]] \
+    assert [c["connection-id"] for c in target.stats()["clients"]] \
         == [one.init.session_id]
 
 
@@ -779,8 +767,7 @@ def test_other_order(rig):
         "-incoming", "defer", memory=32)
     session = rig.raw(handover.address(source))
     session.open_port(PORT).send_data(b"lost")
-    wait_until(lambda: source.get("/chardevs/p1", "flow")["to-guest-bytes"]
-               == 4, 5, "the data")
+    source.wait_flow("p1", "to-guest-bytes", 4)
     handover.set_target(source, target)
     arrival = handover.follow(session)
     handover.wait_states(source, "seamless")
@@ -788,10 +775,10 @@ def test_other_order(rig):
     handover.swap(session, arrival)
     session.channels[1].wait_closed()
     handover.finish(source, target)
-    assert len(handover.stats(target)["clients"]) == 1
-    assert target.get("/chardevs/p1", "flow")["to-guest-bytes"] == 0
-    assert not target.get("/chardevs/p1", "flow")["clients"]
-    assert not target.get("/chardevs/p2", "flow")["clients"]
+    assert len(target.stats()["clients"]) == 1
+    assert target.flow("p1")["to-guest-bytes"] == 0
+    assert not target.flow("p1")["clients"]
+    assert not target.flow("p2")["clients"]
 
 
 def test_source_goes_on(rig):
@@ -831,7 +818,7 @@ def test_target_paused(rig):
     handover.swap(session, arrival)
     port.send_data(b"more")
     assert not b.target.command("query-status")["running"]
-    assert handover.stats(b.target)["migration"]["joining"] == 1
+    assert b.target.stats()["migration"]["joining"] == 1
     b.target.command("cont")
     b.wait_queued(b.target, 10)
     handover.finish(b.source, b.target)
@@ -873,13 +860,12 @@ def test_tls(rig):
     source.command("stop")
     message = port.message(sc.MSGC_DATA, words(20000))
     port.connection.send(message[:70000])
-    wait_until(lambda: source.get("/chardevs/p1", "flow")["to-guest-bytes"] >
+    wait_until(lambda: source.flow("p1")["to-guest-bytes"] >
                60000, 5, "the data")
     handover.run(source, target, rig.path("wire"))
     port.connection.send(message[70000:])
     handover.swap(session, arrival)
-    wait_until(lambda: target.get("/chardevs/p1", "flow")["to-guest-bytes"] ==
-               160000, 5, "all of it")
+    target.wait_flow("p1", "to-guest-bytes", 160000)
     handover.finish(source, target)
 
 
@@ -901,8 +887,7 @@ def test_smart_card(rig):
     handover.wait_states(source, "seamless")
     source.command("stop")
     card.say(vsc.ATR, 0, vsc.AN_ATR)
-    wait_until(lambda: source.get("/chardevs/card0", "flow")
-               ["to-guest-messages"] == 1, 5, "the message")
+    source.wait_flow("card0", "to-guest-messages", 1)
     handover.run(source, target, rig.path("wire"))
     card.say(vsc.CARD_REMOVE, 1)
     handover.swap(session, arrival)

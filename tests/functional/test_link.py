@@ -22,7 +22,7 @@ def start(rig, *server, machine="none"):
 
 
 def stats(qemu):
-    return qemu.get("/objects/sf0", "stats")
+    return qemu.stats()
 
 
 def error_reply(connection):

@@ -9,27 +9,15 @@ changes nothing.
 
 import os
 import re
-import struct
 import time
 
 from lib import migration, paths, spiceclient as sc
-from lib.migration import agent_message, chunk, words
+from lib.agentguest import CLIPBOARD, GONE, chunk, message
+from lib.guest import words
 from lib.process import wait_until
-from lib.rig import PORT, chardev_args, port_args, server_args
-
-MIB = 1 << 20
-AGENT = "com.redhat.spice.0"
-# VD_AGENT_CLIENT_DISCONNECTED as the server's own chunk
-GONE = struct.pack("<IIIIQI", 2, 20, 1, 13, 0, 0)
-
-
-def agent_connected(session):
-    if not session.init.agent_connected:
-        session.main.expect(sc.MSG_MAIN_AGENT_CONNECTED_TOKENS)
-
-
-def queued(qemu, chardev):
-    return qemu.get("/chardevs/" + chardev, "flow")["to-guest-bytes"]
+from lib.rig import (AGENT, PORT, agent_port_args, chardev_args, port_args,
+                     server_args)
+from lib.samples import MIB
 
 
 class Move:
@@ -46,8 +34,7 @@ class Move:
         self.count += 1
         self.socket = self.rig.path("spice%d" % self.count)
         return [*server_args(self.socket, "spiceflow"), *port_args(PORT),
-                *chardev_args("agent", "vdagent"),
-                "-device", "virtserialport,chardev=agent,name=" + AGENT,
+                *agent_port_args(),
                 "-trace", "spiceflow_migrate_*",
                 "-trace", "virtio_serial_send_control_event"]
 
@@ -97,33 +84,27 @@ class Move:
     def echo(self, port, count=1000, seed=4):
         job = self.guest.start("porttool echo %s %d" % (PORT, count * 8))
         if not port.port_init.opened:
-            assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_OPENED])
+            port.expect_event(sc.EVENT_OPENED)
         port.send_data(words(count, seed))
         assert port.receive_data(count * 8) == words(count, seed)
         job.result()
-
-    def file_of(self, path):
-        return bytes.fromhex(self.guest.run(
-            "od -An -v -tx1 %s | tr -d ' \\n'" % path))
 
     def check_port(self, move):
         """A client with data on the way: on the other side that is dropped,
         the guest sees it leave, and the next one works at once."""
         session = self.session()
         port = session.open_port(PORT)
-        hold = self.guest.start("porttool hold %s 600" % PORT)
-        hold.line("mode=hold")
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_OPENED])
+        hold = self.guest.hold(PORT)
+        port.expect_event(sc.EVENT_OPENED)
         self.qemu.command("stop")
         port.send_data(words(1000, 3))
-        wait_until(lambda: queued(self.qemu, "p1") == 8000, 5, "the bytes")
+        self.qemu.wait_flow("p1", "to-guest-bytes", 8000)
         self.qemu.command("cont")
         move()
-        assert queued(self.qemu, "p1") == 0
+        assert self.qemu.flow("p1")["to-guest-bytes"] == 0
         assert self.told(1).endswith("0"), "the guest did not see it leave"
-        assert self.qemu.get("/chardevs/p1", "flow")["guest-open"]
-        hold.signal(15)
-        hold.wait(check=False)
+        assert self.qemu.flow("p1")["guest-open"]
+        hold.end()
         session = self.session()
         self.echo(session.open_port(PORT))
         session.close()
@@ -131,50 +112,49 @@ class Move:
     def check_agent(self, move):
         """The port stays open, the message begun is ended, and the next
         client has a full window."""
-        long = agent_message(bytes(5000))
-        after = agent_message(b"after")
+        long = message(CLIPBOARD, bytes(5000))
+        after = message(CLIPBOARD, b"after")
         expected = chunk(long[:2048]) + GONE + chunk(after)
         job = self.guest.start("porttool recv %s %d /tmp/got" %
                                (AGENT, len(expected)))
         session = self.session()
-        agent_connected(session)
+        session.wait_agent()
         session.main.agent_start()
         session.main.agent_data(long[:2048])
         session.main.expect(sc.MSG_MAIN_AGENT_TOKEN)
         move()
         assert "0" not in self.told(2), "the agent's port was closed"
         session = self.session()
-        agent_connected(session)
+        session.wait_agent()
         session.main.agent_start()
         session.main.agent_data(after)
         job.wait()
-        assert self.file_of("/tmp/got") == expected
+        assert self.guest.read_file("/tmp/got") == expected
         session.main.expect(sc.MSG_MAIN_AGENT_DISCONNECTED)
         session.close()
 
     def check_whole(self, move):
         """Messages that had come whole while the VM was stopped: of these the
         guest gets what it had begun, which is none."""
-        gone = agent_message(b"gone")
-        after = agent_message(b"after")
+        gone = message(CLIPBOARD, b"gone")
+        after = message(CLIPBOARD, b"after")
         expected = GONE + chunk(after)
         job = self.guest.start("porttool recv %s %d /tmp/got" %
                                (AGENT, len(expected)))
         session = self.session()
-        agent_connected(session)
+        session.wait_agent()
         session.main.agent_start()
         self.qemu.command("stop")
         for _ in range(10):
             session.main.agent_data(gone)
-        wait_until(lambda: self.qemu.get("/chardevs/agent", "flow")
-                   ["to-guest-messages"] == 10, 5, "the messages")
+        self.qemu.wait_flow("agent", "to-guest-messages", 10)
         self.paused_move(move)
         session = self.session()
-        agent_connected(session)
+        session.wait_agent()
         session.main.agent_start()
         session.main.agent_data(after)
         job.wait()
-        assert self.file_of("/tmp/got") == expected
+        assert self.guest.read_file("/tmp/got") == expected
         session.close()
 
     def paused_move(self, move):
@@ -204,31 +184,30 @@ class TestFile(Move):
         """The same file loads again and again; the source goes on as if
         nothing had been saved."""
         path = self.rig.path("state")
-        piece = agent_message(b"hello")
+        piece = message(CLIPBOARD, b"hello")
         session = self.session()
         job = self.guest.start("porttool recv %s %d /tmp/got" %
                                (AGENT, 3 * len(chunk(piece))))
-        agent_connected(session)
+        session.wait_agent()
         session.main.agent_start()
         session.main.agent_data(piece)
         session.main.expect(sc.MSG_MAIN_AGENT_TOKEN)
         self.qemu.command("stop")
         session.main.agent_data(piece)
-        wait_until(lambda: self.qemu.get("/chardevs/agent", "flow")
-                   ["to-guest-messages"] == 1, 5, "the message")
+        self.qemu.wait_flow("agent", "to-guest-messages", 1)
         self.guest.poll()
         migration.migrate(self.qemu, "file:" + path)
         for _ in range(2):
             target = self.target()
             migration.incoming(target, "file:" + path)
-            flow = target.get("/chardevs/agent", "flow")
+            flow = target.flow("agent")
             assert flow["guest-open"] and flow["clients"] == []
             assert flow["to-guest-messages"] == 1, flow   # CLIENT_DISCONNECTED
             target.quit()
         self.qemu.command("cont")
         session.main.agent_data(piece)
         job.wait()
-        assert self.file_of("/tmp/got") == chunk(piece) * 3
+        assert self.guest.read_file("/tmp/got") == chunk(piece) * 3
         session.close()
 
 
@@ -245,9 +224,8 @@ class TestLive(Move):
         """The guest runs there before its memory has come."""
         session = self.session()
         port = session.open_port(PORT)
-        hold = self.guest.start("porttool hold %s 600" % PORT)
-        hold.line("mode=hold")
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_OPENED])
+        hold = self.guest.hold(PORT)
+        port.expect_event(sc.EVENT_OPENED)
         self.guest.poll()
         path = self.rig.path("wire")
         target = self.target()
@@ -263,8 +241,7 @@ class TestLive(Move):
         migration.wait_status(self.qemu, "completed")
         migration.wait_running(target)
         self.arrive(target)
-        hold.signal(15)
-        hold.wait(check=False)
+        hold.end()
         session = self.session()
         self.echo(session.open_port(PORT))
         session.close()
@@ -329,11 +306,9 @@ class TestNothingComesOfIt(Move):
                 "failed"
             migration.wait_running(self.qemu)
 
-        hold = self.guest.start("porttool hold %s 600" % AGENT)
-        hold.line("mode=hold")
+        hold = self.guest.hold(AGENT)
         self.transfer(attempt)
-        hold.signal(15)
-        hold.wait(check=False)
+        hold.end()
 
 
 def test_wrong_kind(rig):

@@ -8,8 +8,7 @@ from lib import spiceclient as sc
 from lib.guest import fields
 from lib.process import wait_until
 from lib.rig import PORT
-
-MIB = 1 << 20
+from lib.samples import MIB
 
 
 class TestPort:
@@ -156,8 +155,7 @@ class TestPort:
             job.line(r"host connected=1")
             client.quit()
             job.line(r"host connected=0")
-        job.signal(15)
-        job.wait(check=False)
+        job.end()
 
         client = self.new_client()
         client.send("port", PORT, "check", 1000, 5)
@@ -182,12 +180,12 @@ class TestPort:
         port = session.open_port(PORT)
         assert port.port_init.name == PORT
         job = self.guest.start("porttool echo %s 100" % PORT)
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_OPENED])
+        port.expect_event(sc.EVENT_OPENED)
         text = bytes(range(100))
         port.connection.send_slowly(port.message(sc.MSGC_DATA, text))
         assert port.receive_data(100) == text
         job.result()
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_CLOSED])
+        port.expect_event(sc.EVENT_CLOSED)
         session.close()
 
 

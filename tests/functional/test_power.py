@@ -7,25 +7,12 @@ import struct
 import time
 
 from lib import spiceclient as sc
+from lib.agentguest import CLIPBOARD, chunk, message
+from lib.guest import words
 from lib.process import wait_until
-from lib.rig import PORT, chardev_args, port_args, server_args
+from lib.rig import AGENT, PORT, agent_port_args, port_args, server_args
 
-AGENT = "com.redhat.spice.0"
 WINDOW = 64
-
-
-def words(count, seed):
-    """Words as porttool generates and checks them."""
-    return struct.pack("<%dQ" % count, *(seed << 48 | i
-                                         for i in range(count)))
-
-
-def agent_message(payload, kind=4):
-    return struct.pack("<IIQI", 1, kind, 0, len(payload)) + payload
-
-
-def chunk(piece):
-    return struct.pack("<II", 1, len(piece)) + piece
 
 
 class Power:
@@ -37,8 +24,7 @@ class Power:
         self.rig = rig
         self.guest = rig.guest(
             *server_args(rig.socket), *port_args(PORT),
-            *chardev_args("agent", "vdagent"), "-device",
-            "virtserialport,chardev=agent,name=" + AGENT, *self.more,
+            *agent_port_args(), *self.more,
             reboots=True)
         self.qemu = self.guest.qemu
 
@@ -47,14 +33,13 @@ class Power:
         self.port = self.session.open_port(PORT)
 
     def flow(self, chardev="p1"):
-        return self.qemu.get("/chardevs/" + chardev, "flow")
+        return self.qemu.flow(chardev)
 
     def clients(self):
-        return len(self.qemu.get("/objects/sf0", "stats")["clients"])
+        return len(self.qemu.stats()["clients"])
 
     def port_is(self, opened):
-        event = sc.EVENT_OPENED if opened else sc.EVENT_CLOSED
-        assert self.port.expect(sc.MSG_PORT_EVENT) == bytes([event])
+        self.port.expect_event(sc.EVENT_OPENED if opened else sc.EVENT_CLOSED)
 
     def port_reopens(self):
         """The guest's driver has let its port go, and taken it again."""
@@ -73,7 +58,7 @@ class Power:
     def agent_works(self):
         """An agent opens its port, gets a window full of messages and one
         more, and every token comes back."""
-        piece = agent_message(b"x" * 500)
+        piece = message(CLIPBOARD, b"x" * 500)
         count = WINDOW + 1
         job = self.guest.start("porttool recv %s %d /tmp/got" % (
             AGENT, len(chunk(piece)) * count))
@@ -126,16 +111,14 @@ class TestSuspend(Power):
         self.port_is(True)
         self.port.send_data(words(1000, 5))
         assert self.port.receive_data(8000) == words(1000, 5)
-        agent = self.guest.start("porttool hold %s 600" % AGENT)
-        agent.line("mode=hold")
+        agent = self.guest.hold(AGENT)
         self.session.main.expect(sc.MSG_MAIN_AGENT_CONNECTED_TOKENS)
         self.session.main.agent_start()
         sleeping = self.nap()
         self.port_is(False)
         self.session.main.expect(sc.MSG_MAIN_AGENT_DISCONNECTED)
         self.port.send_data(words(1000, 6))
-        wait_until(lambda: self.flow()["to-guest-bytes"] == 8000, 5,
-                   "the bytes to wait")
+        self.qemu.wait_flow("p1", "to-guest-bytes", 8000)
         sleeping.wait()
         self.port_is(True)
         assert self.port.receive_data(8000) == words(1000, 6)
@@ -144,8 +127,7 @@ class TestSuspend(Power):
         body = self.session.main.expect(sc.MSG_MAIN_AGENT_CONNECTED_TOKENS)
         assert struct.unpack("<I", body) == (WINDOW,)
         self.session.main.agent_start()
-        agent.signal(15)
-        agent.wait(check=False)
+        agent.end()
         self.session.main.expect(sc.MSG_MAIN_AGENT_DISCONNECTED)
         self.agent_works()
 
@@ -159,15 +141,14 @@ class TestSuspend(Power):
         self.guest.start("echo mem > /sys/power/state")
         self.qemu.qmp.event("SUSPEND", 20)
         self.port.send_data(words(10000, 4))
-        wait_until(lambda: self.flow()["to-guest-bytes"] == 80000, 5,
-                   "the bytes to wait")
+        self.qemu.wait_flow("p1", "to-guest-bytes", 80000)
         self.qemu.command("stop")
         assert not self.flow()["running"]
         self.qemu.command("cont")
         assert self.qemu.command("query-status")["status"] == "suspended"
         self.qemu.command("system_wakeup")
         self.qemu.qmp.event("WAKEUP", 20)
-        wait_until(lambda: self.flow()["running"], 5, "the start")
+        self.qemu.wait_flow("p1", "running", True)
         assert self.clients() == 1 and self.flow()["to-guest-bytes"] == 80000
         self.guest.jobs = {}
 
@@ -182,11 +163,9 @@ class TestPanic(Power):
         reset empties what was for the guest of before, and the next one
         works with the same client."""
         self.connect()
-        hold = self.guest.start("porttool hold %s 600" % PORT)
-        hold.line("mode=hold")
+        hold = self.guest.hold(PORT)
         self.port_is(True)
-        agent = self.guest.start("porttool hold %s 600" % AGENT)
-        agent.line("mode=hold")
+        agent = self.guest.hold(AGENT)
         self.session.main.expect(sc.MSG_MAIN_AGENT_CONNECTED_TOKENS)
         self.session.main.agent_start()
         self.guest.start("echo c > /proc/sysrq-trigger")
@@ -196,17 +175,14 @@ class TestPanic(Power):
         before = self.flow()["total-to-guest-bytes"]
         self.port.send_data(words(10000, 8))
         for _ in range(WINDOW):
-            self.session.main.agent_data(agent_message(b"y" * 100))
-        wait_until(lambda: (self.flow()["to-guest-bytes"],
-                            self.flow("agent")["to-guest-messages"]) ==
-                   (80000, WINDOW), 5, "the bytes to wait")
+            self.session.main.agent_data(message(CLIPBOARD, b"y" * 100))
+        self.qemu.wait_flow("p1", "to-guest-bytes", 80000)
+        self.qemu.wait_flow("agent", "to-guest-messages", WINDOW)
         assert self.flow()["total-to-guest-bytes"] == before
         client, = self.flow("agent")["clients"]
         assert client["client-tokens"] == 0 and self.clients() == 1
 
-        self.guest.ready = False
-        self.guest.jobs = {}
-        self.guest.resetting = True
+        self.guest.begins_anew()
         self.qemu.command("system_reset")
         self.qemu.command("cont")
         self.port_is(False)
@@ -233,14 +209,11 @@ class TestReset(Power):
         """Pressed again before the guest is up, while its clients talk, with
         stops between."""
         self.connect()
-        hold = self.guest.start("porttool hold %s 600" % PORT)
-        hold.line("mode=hold")
+        hold = self.guest.hold(PORT)
         self.port_is(True)
         self.port.send_data(words(1000, 1))
         self.guest.poll()
-        self.guest.jobs = {}
-        self.guest.ready = False
-        self.guest.resetting = True
+        self.guest.begins_anew()
         for number in range(12):
             self.qemu.command("system_reset")
             if number % 3 == 1:

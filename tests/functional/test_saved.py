@@ -3,24 +3,19 @@
 another order, and loaded again and again."""
 
 import re
-import struct
 
 from lib import agentguest as ag, migration, paths, spiceclient as sc
+from lib.agentguest import DATA
 from lib.agentscript import AgentScript
+from lib.guest import words
 from lib.process import wait_until
-from lib.rig import PORT, chardev_args, port_args, server_args
+from lib.rig import (AGENT, PORT, agent_port_args, chardev_args, port_args,
+                     server_args)
+from lib.samples import ramp
 
-AGENT = "com.redhat.spice.0"
 SECOND = "org.example.second.0"
 TIMES = 20
-LONG = bytes(n * 7 & 0xff for n in range(3000))
-DATA = ag.AUDIO_VOLUME_SYNC
-
-
-def words(count, seed):
-    """Words as porttool generates and checks them."""
-    return struct.pack("<%dQ" % count, *(seed << 48 | i
-                                         for i in range(count)))
+LONG = ramp(3000)
 
 
 class SavedAgent(AgentScript):
@@ -43,18 +38,16 @@ class SavedAgent(AgentScript):
         migration.incoming(qemu, "file:" + path)
         agent = ag.Agent(far)
         self.rig.callback(agent.close)
-        wait_until(lambda: qemu.get("/chardevs/agent", "flow")["guest-open"],
-                   5, "the guest's port")
+        qemu.wait_flow("agent", "guest-open", True)
         migration.wait_running(qemu)
         return qemu, agent, server[1].rpartition("path=")[2]
 
     def next_client(self, qemu, path):
         """Another client, attached to the agent of a QEMU that was loaded."""
         session = self.rig.raw(path)
-        if not session.init.agent_connected:
-            session.main.expect(sc.MSG_MAIN_AGENT_CONNECTED_TOKENS)
+        session.wait_agent()
         session.main.agent_start()
-        wait_until(lambda: qemu.get("/chardevs/agent", "flow")["clients"], 5,
+        wait_until(lambda: qemu.flow("agent")["clients"], 5,
                    "the client to attach")
         return session
 
@@ -118,16 +111,9 @@ class TestManyTimes:
         self.rig = rig
         self.guest = rig.guest(
             *server_args(rig.socket), *port_args(PORT),
-            *chardev_args("agent", "vdagent"), "-device",
-            "virtserialport,chardev=agent,name=" + AGENT,
+            *agent_port_args(),
             *migration.disk(rig.path("disk")))
         self.qemu = self.guest.qemu
-
-    def revive(self, job):
-        job.status = None
-        job.output = ""
-        job._seen = 0
-        self.guest.jobs[job.number] = job
 
     def test_twenty_loads(self):
         """Each time the guest that takes the port's bytes and the agent's
@@ -136,14 +122,11 @@ class TestManyTimes:
         session = self.rig.raw()
         port = session.open_port(PORT)
         check = self.guest.start("porttool check %s 8000 -s 3" % PORT)
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_OPENED])
-        piece = struct.pack("<IIQI", 1, 4, 0, 500) + bytes(500)
-        chunk = struct.pack("<II", 1, len(piece)) + piece
-        gone = struct.pack("<IIIIQI", 2, 20, 1, 13, 0, 0)
+        port.expect_event(sc.EVENT_OPENED)
+        piece = ag.message(ag.CLIPBOARD, bytes(500))
         agent = self.guest.start("porttool recv %s %d /tmp/got" % (
-            AGENT, len(chunk) * 2 + len(gone)))
-        if not session.init.agent_connected:
-            session.main.expect(sc.MSG_MAIN_AGENT_CONNECTED_TOKENS)
+            AGENT, len(ag.chunk(piece)) * 2 + len(ag.GONE)))
+        session.wait_agent()
         session.main.agent_start()
         session.main.agent_data(piece)
         session.main.expect(sc.MSG_MAIN_AGENT_TOKEN)
@@ -152,14 +135,13 @@ class TestManyTimes:
         descriptors = None
         for turn in range(TIMES):
             if turn:
-                self.revive(check)
-                self.revive(agent)
+                self.guest.revive(check)
+                self.guest.revive(agent)
             migration.loadvm(self.qemu, "a")
             session.main.expect(sc.MSG_MAIN_AGENT_DISCONNECTED)
             session.main.expect(sc.MSG_MAIN_AGENT_CONNECTED_TOKENS)
             session.main.agent_start()
-            while port.expect(sc.MSG_PORT_EVENT) != bytes([sc.EVENT_OPENED]):
-                pass
+            port.wait_event(sc.EVENT_OPENED)
             port.send_data(words(1000, 3))
             session.main.agent_data(piece)
             check.result()
@@ -167,9 +149,9 @@ class TestManyTimes:
             if turn == 2:
                 descriptors = len(self.qemu.process.descriptors())
         assert len(self.qemu.process.descriptors()) <= descriptors
-        flow = self.qemu.get("/chardevs/p1", "flow")
+        flow = self.qemu.flow("p1")
         assert flow["to-guest-bytes"] == 0 and len(flow["clients"]) == 1, flow
-        assert self.qemu.get("/chardevs/agent", "flow")["token-violations"] \
+        assert self.qemu.flow("agent")["token-violations"] \
             == 0
         session.close()
 
@@ -229,19 +211,15 @@ class TestOrder:
         for name in PORT, SECOND, AGENT:
             if name == SECOND:
                 continue
-            holds[name] = self.guest.start("porttool hold %s 600" % name)
-            holds[name].line("mode=hold")
-        if not session.init.agent_connected:
-            session.main.expect(sc.MSG_MAIN_AGENT_CONNECTED_TOKENS)
+            holds[name] = self.guest.hold(name)
+        session.wait_agent()
         session.main.agent_start()
         self.qemu.command("stop")
         ports[PORT].send_data(words(100, 1))
         ports[SECOND].send_data(words(300, 2))
         session.main.agent_data(ag.message(DATA, b"x" * 50))
         for chardev, size in ("p1", 800), ("p2", 2400), ("agent", 78):
-            wait_until(lambda c=chardev, s=size: self.qemu.get(
-                "/chardevs/" + c, "flow")["to-guest-bytes"] == s, 5,
-                "%d bytes of %s to wait" % (size, chardev))
+            self.qemu.wait_flow(chardev, "to-guest-bytes", size)
         path = self.rig.path("state")
         migration.migrate(self.qemu, "file:" + path)
         target = self.target()
@@ -250,7 +228,7 @@ class TestOrder:
         assert len(saved) == 3 and self.sections(target, "load") == saved, \
             (saved, self.sections(target, "load"))
         for chardev, opened in ("p1", True), ("p2", False), ("agent", True):
-            flow = target.get("/chardevs/" + chardev, "flow")
+            flow = target.flow(chardev)
             assert flow["guest-open"] == opened, (chardev, flow)
         self.guest.poll()
         old = self.qemu
@@ -258,14 +236,12 @@ class TestOrder:
         old.quit()
         target.command("cont")
         for job in holds.values():
-            job.signal(15)
-            job.wait(check=False)
+            job.end()
         for seed, name in enumerate((SECOND, PORT), 3):
             session = self.rig.raw(self.rig.path("second"))
             port = session.open_port(name)
             job = self.guest.start("porttool echo %s 8000" % name)
-            while port.expect(sc.MSG_PORT_EVENT) != bytes([sc.EVENT_OPENED]):
-                pass
+            port.wait_event(sc.EVENT_OPENED)
             port.send_data(words(1000, seed))
             assert port.receive_data(8000) == words(1000, seed)
             job.result()

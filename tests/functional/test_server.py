@@ -23,7 +23,7 @@ def port_args(name=PORT_NAME, chardev="p1"):
 
 
 def clients(qemu):
-    return qemu.get("/objects/sf0", "stats")["clients"]
+    return qemu.stats()["clients"]
 
 
 def refusal(function, *args, **options):
@@ -133,7 +133,7 @@ def test_max_clients_at_run_time_with_agent(rig):
         assert session.init.agent_connected
         session.main.agent_start(10)
         session.attach()
-    wait_until(lambda: len(qemu.get("/chardevs/p1", "flow")["clients"]) == 4,
+    wait_until(lambda: len(qemu.flow("p1")["clients"]) == 4,
                5, "four clients at the agent")
 
 
@@ -151,8 +151,7 @@ def test_d27_second_client_on_a_busy_device(rig):
     port.send_data(b"still mine")
     assert port.receive_data(10) == b"still mine"
     one.drop(port)
-    wait_until(lambda: not qemu.get("/chardevs/p1", "flow")["clients"], 5,
-               "the leave")
+    qemu.wait_flow("p1", "clients", [])
     port = two.open_port(PORT_NAME)
     port.send_data(b"now mine")
     assert port.receive_data(8) == b"now mine"
@@ -183,7 +182,7 @@ def test_channel_ids_and_types(rig):
         (sc.SMARTCARD, 0), (sc.USBREDIR, 0), (sc.USBREDIR, 1),
         (sc.USBREDIR, 2), (sc.PORT, 0), (sc.PORT, 1), (sc.WEBDAV, 0)]
     for number, name in ((1, "a"), (4, "b"), (3, names[3])):
-        flow = qemu.get("/chardevs/c%d" % number, "flow")
+        flow = qemu.flow("c%d" % number)
         channel = session.open(flow["channel-type"], flow["channel-id"])
         assert sc.PortInit(channel.expect(sc.MSG_PORT_INIT)).name == name
     usb = session.open(sc.USBREDIR, 1)
@@ -436,7 +435,7 @@ def test_qmp_is_typed(rig):
         got = qmp_error(chardev, **data)
         assert got == text, got
     chardev(name="x", **{"server-id": "sf0", "queue-size": 100000})
-    assert qemu.get("/chardevs/p1", "flow")["queue-size"] == 100000
+    assert qemu.flow("p1")["queue-size"] == 100000
     found, = [c for c in qemu.command("query-chardev") if c["label"] == "p1"]
     assert found["filename"] == "spiceflow:x"
 

@@ -124,7 +124,7 @@ class CardRig:
 
     def apdus(self):
         """How many messages the reader has sent."""
-        return self.guest.qemu.get("/chardevs/card0", "flow")[
+        return self.guest.qemu.flow("card0")[
             "total-from-guest-messages"]
 
     def pause_in_an_apdu(self, client, before):

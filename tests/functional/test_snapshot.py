@@ -10,47 +10,13 @@ import struct
 import time
 
 from lib import migration, spiceclient as sc
+from lib.agentguest import CLIPBOARD, GONE, chunk, message
+from lib.guest import words
 from lib.process import wait_until
-from lib.rig import PORT, chardev_args, port_args, server_args
+from lib.rig import (AGENT, PORT, agent_port_args, chardev_args, port_args,
+                     server_args)
+from lib.samples import MIB
 from test_usb import Usb, make_image
-
-MIB = 1 << 20
-
-AGENT = "com.redhat.spice.0"
-# VD_AGENT_CLIENT_DISCONNECTED as the server's own chunk
-GONE = struct.pack("<IIIIQI", 2, 20, 1, 13, 0, 0)
-
-
-def words(count, seed=0):
-    """Words as porttool generates and checks them."""
-    return struct.pack("<%dQ" % count, *(seed << 48 | i
-                                         for i in range(count)))
-
-
-def agent_message(payload, kind=4):
-    return struct.pack("<IIQI", 1, kind, 0, len(payload)) + payload
-
-
-def chunk(piece):
-    """A client's piece as the guest gets it."""
-    return struct.pack("<II", 1, len(piece)) + piece
-
-
-def agent_args():
-    return [*chardev_args("agent", "vdagent"), "-device",
-            "virtserialport,chardev=agent,name=" + AGENT]
-
-
-def agent_connected(session):
-    """Wait until the session knows of an agent; its window."""
-    if session.init.agent_connected:
-        return session.init.agent_tokens
-    return struct.unpack("<I", session.main.expect(
-        sc.MSG_MAIN_AGENT_CONNECTED_TOKENS))[0]
-
-
-def queued(qemu, chardev):
-    return qemu.get("/chardevs/" + chardev, "flow")["to-guest-bytes"]
 
 
 class TestSnapshot:
@@ -59,7 +25,7 @@ class TestSnapshot:
     def setup(self, rig):
         self.rig = rig
         self.guest = rig.guest(
-            *server_args(rig.socket), *port_args(PORT), *agent_args(),
+            *server_args(rig.socket), *port_args(PORT), *agent_port_args(),
             *migration.disk(rig.path("disk")),
             "-trace", "virtio_serial_send_control_event")
         self.qemu = self.guest.qemu
@@ -70,12 +36,6 @@ class TestSnapshot:
     def loadvm(self, name="a"):
         migration.loadvm(self.qemu, name)
 
-    def revive(self, job):
-        """A job that has ended runs in the snapshot."""
-        job.status = None
-        job.output = ""
-        self.guest.jobs[job.number] = job
-
     def told(self, before):
         """What the guest was told of the port's host side, as "0" and "1"."""
         return "".join(re.findall(
@@ -85,12 +45,11 @@ class TestSnapshot:
     def echo(self, port, count=1000, seed=4):
         """Some traffic both ways through an open port."""
         job = self.guest.start("porttool echo %s %d" % (PORT, count * 8))
-        while port.expect(sc.MSG_PORT_EVENT) != bytes([sc.EVENT_OPENED]):
-            pass
+        port.wait_event(sc.EVENT_OPENED)
         port.send_data(words(count, seed))
         assert port.receive_data(count * 8) == words(count, seed)
         job.result()
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_CLOSED])
+        port.expect_event(sc.EVENT_CLOSED)
 
     def test_without_clients(self):
         """Saved and loaded with nobody there; later clients work."""
@@ -108,21 +67,19 @@ class TestSnapshot:
         port close and open; both go on without a reconnect."""
         session = self.rig.raw()
         port = session.open_port(PORT)
-        hold = self.guest.start("porttool hold %s 600" % PORT)
-        hold.line("mode=hold")
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_OPENED])
+        hold = self.guest.hold(PORT)
+        port.expect_event(sc.EVENT_OPENED)
         self.savevm()
         for _ in range(3):
             port.send_data(words(500, 7))
             before = len(self.qemu.log())
             self.loadvm()
-            assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_CLOSED])
-            assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_OPENED])
+            port.expect_event(sc.EVENT_CLOSED)
+            port.expect_event(sc.EVENT_OPENED)
             wait_until(lambda: self.told(before) == "01", 5,
                        "the guest to see a close and an open")
-        hold.signal(15)
-        hold.wait(check=False)
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_CLOSED])
+        hold.end()
+        port.expect_event(sc.EVENT_CLOSED)
         self.echo(port)
         session.close()
 
@@ -132,21 +89,21 @@ class TestSnapshot:
         session = self.rig.raw()
         port = session.open_port(PORT)
         job = self.guest.start("porttool check %s 16000 -s 2" % PORT)
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_OPENED])
+        port.expect_event(sc.EVENT_OPENED)
         self.qemu.command("stop")
         port.send_data(words(1000, 2))
-        wait_until(lambda: queued(self.qemu, "p1") == 8000, 5, "the bytes")
+        self.qemu.wait_flow("p1", "to-guest-bytes", 8000)
         self.savevm()
-        assert queued(self.qemu, "p1") == 8000
+        assert self.qemu.flow("p1")["to-guest-bytes"] == 8000
         self.qemu.command("cont")
         port.send_data(words(2000, 2)[8000:])
         job.result()
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_CLOSED])
+        port.expect_event(sc.EVENT_CLOSED)
         self.loadvm()       # stopped, the job waits for its first byte
-        assert queued(self.qemu, "p1") == 0
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_OPENED])
+        assert self.qemu.flow("p1")["to-guest-bytes"] == 0
+        port.expect_event(sc.EVENT_OPENED)
         port.send_data(words(2000, 2))
-        self.revive(job)
+        self.guest.revive(job)
         self.qemu.command("cont")
         job.result()
         session.close()
@@ -154,14 +111,14 @@ class TestSnapshot:
     def test_under_an_agent_client(self):
         """The agent works again within a second and without a reconnect; the
         agent of then is told that its client of then is gone."""
-        before, lost, after = (agent_message(bytes([c]) * 300)
+        before, lost, after = (message(CLIPBOARD, bytes([c]) * 300)
                                for c in b"ABC")
         expected = chunk(before) + GONE + chunk(after)
         session = self.rig.raw()
         main = session.main
         job = self.guest.start("porttool recv %s %d /tmp/got" %
                                (AGENT, len(expected)))
-        agent_connected(session)
+        session.wait_agent()
         main.agent_start()
         main.agent_data(before)
         main.expect(sc.MSG_MAIN_AGENT_TOKEN)
@@ -178,22 +135,21 @@ class TestSnapshot:
             main.expect(sc.MSG_MAIN_AGENT_TOKEN)
             assert time.monotonic() - since < 1, "it took too long"
             job.wait()
-            assert self.guest.run("od -An -v -tx1 /tmp/got | tr -d ' \\n'") \
-                == expected.hex()
-            self.revive(job)
+            assert self.guest.read_file("/tmp/got") == expected
+            self.guest.revive(job)
         self.guest.forget(job)
         session.close()
 
     def test_agent_torn(self):
         """A message of which the guest has a part at the time of the snapshot
         is ended by CLIENT_DISCONNECTED, and the next client's is whole."""
-        long = agent_message(bytes(5000))
-        after = agent_message(b"after")
+        long = message(CLIPBOARD, bytes(5000))
+        after = message(CLIPBOARD, b"after")
         expected = chunk(long[:2048]) + GONE + chunk(after)
         job = self.guest.start("porttool recv %s %d /tmp/got" %
                                (AGENT, len(expected)))
         session = self.rig.raw()
-        agent_connected(session)
+        session.wait_agent()
         session.main.agent_start()
         session.main.agent_data(long[:2048])
         session.main.expect(sc.MSG_MAIN_AGENT_TOKEN)
@@ -203,35 +159,31 @@ class TestSnapshot:
         session.close()
         job.wait(check=False)
         self.loadvm()
-        self.revive(job)
+        self.guest.revive(job)
         session = self.rig.raw()
-        agent_connected(session)
+        session.wait_agent()
         session.main.agent_start()
         session.main.agent_data(after)
         job.wait()
-        assert self.guest.run("od -An -v -tx1 /tmp/got | tr -d ' \\n'") == \
-            expected.hex()
+        assert self.guest.read_file("/tmp/got") == expected
         session.close()
 
     def test_agent_not_there_then(self):
         """Back to before the agent came: clients are told that it is gone."""
         session = self.rig.raw()
         self.savevm("before")
-        job = self.guest.start("porttool hold %s 600" % AGENT)
-        job.line("mode=hold")
-        agent_connected(session)
+        job = self.guest.hold(AGENT)
+        session.wait_agent()
         session.main.agent_start()
-        session.main.agent_data(agent_message(b"x"))
+        session.main.agent_data(message(CLIPBOARD, b"x"))
         session.main.expect(sc.MSG_MAIN_AGENT_TOKEN)
         self.loadvm("before")
         session.main.expect(sc.MSG_MAIN_AGENT_DISCONNECTED)
-        assert not self.qemu.get("/chardevs/agent", "flow")["guest-open"]
+        assert not self.qemu.flow("agent")["guest-open"]
         self.guest.forget(job)
-        job = self.guest.start("porttool hold %s 600" % AGENT)
-        job.line("mode=hold")
+        job = self.guest.hold(AGENT)
         assert session.main.expect(sc.MSG_MAIN_AGENT_CONNECTED_TOKENS)
-        job.signal(15)
-        job.wait(check=False)
+        job.end()
         session.close()
 
     def test_nothing_to_carry_then(self):
@@ -240,15 +192,14 @@ class TestSnapshot:
         self.savevm("empty")
         session = self.rig.raw()
         port = session.open_port(PORT)
-        hold = self.guest.start("porttool hold %s 600" % PORT)
-        hold.line("mode=hold")
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_OPENED])
+        hold = self.guest.hold(PORT)
+        port.expect_event(sc.EVENT_OPENED)
         self.qemu.command("stop")
         port.send_data(words(1000, 3))
-        wait_until(lambda: queued(self.qemu, "p1") == 8000, 5, "the bytes")
+        self.qemu.wait_flow("p1", "to-guest-bytes", 8000)
         self.loadvm("empty")
-        assert queued(self.qemu, "p1") == 0
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_CLOSED])
+        assert self.qemu.flow("p1")["to-guest-bytes"] == 0
+        port.expect_event(sc.EVENT_CLOSED)
         self.guest.forget(hold)
         self.qemu.command("cont")
         self.echo(port)
@@ -369,8 +320,7 @@ class TestCard:
         nobody waits for the answer."""
         self.qemu.command("stop")
         session, channel = self.add()
-        wait_until(lambda: self.qemu.get("/chardevs/card", "flow")
-                   ["to-guest-messages"] == 1, 5, "the command")
+        self.qemu.wait_flow("card", "to-guest-messages", 1)
         migration.savevm(self.qemu, "b")
         migration.loadvm(self.qemu, "b")
         channel.wait_closed()
@@ -380,25 +330,21 @@ class TestCard:
             session, channel = self.add()
             assert self.answer(channel) == (0, 0)
             session.close()
-            wait_until(lambda: not self.qemu.get("/objects/sf0", "stats")
-                       ["clients"], 5, "the leave")
+            self.qemu.wait_no_clients()
 
     def test_leaves_meanwhile(self):
         """So it is with a client that leaves a stopped VM."""
         self.qemu.command("stop")
         session, channel = self.add()
-        wait_until(lambda: self.qemu.get("/chardevs/card", "flow")
-                   ["to-guest-messages"] == 1, 5, "the command")
+        self.qemu.wait_flow("card", "to-guest-messages", 1)
         session.close()
-        wait_until(lambda: not self.qemu.get("/objects/sf0", "stats")
-                   ["clients"], 5, "the leave")
+        self.qemu.wait_no_clients()
         self.qemu.command("cont")
         session, channel = self.add()
         assert self.answer(channel) == (0, 0)
         self.qemu.command("stop")
         session.close()
-        wait_until(lambda: not self.qemu.get("/objects/sf0", "stats")
-                   ["clients"], 5, "the leave")
+        self.qemu.wait_no_clients()
         self.qemu.command("cont")
         session, channel = self.add()
         assert self.answer(channel) == (0, 0)

@@ -3,25 +3,21 @@
 from it, what clients send waits within its budget and then in their sockets,
 and afterwards everything goes on in order."""
 
+import hashlib
 import struct
 import time
 
 from lib import spiceclient as sc
-from lib.process import wait_until
-from lib.rig import PORT, chardev_args, port_args, server_args
+from lib.agentguest import CLIPBOARD, chunk, message
+from lib.guest import words
+from lib.rig import AGENT, PORT, agent_port_args, port_args, server_args
+from lib.samples import MIB
 
-MIB = 1 << 20
 WORDS = 2 * MIB // 8
 
 
-def stream(count, seed=0, first=0):
-    """Words as porttool generates and checks them."""
-    return struct.pack("<%dQ" % count, *(
-        seed << 48 | i for i in range(first, first + count)))
-
-
 def counters(qemu, chardev="p1"):
-    flow = qemu.get("/chardevs/" + chardev, "flow")
+    flow = qemu.flow(chardev)
     return (flow["total-to-guest-bytes"], flow["total-from-guest-bytes"],
             flow["discarded-bytes"])
 
@@ -33,9 +29,7 @@ class TestStop:
         self.rig = rig
         self.guest = rig.guest(
             *server_args(rig.socket), *port_args(PORT),
-            *chardev_args("agent", "vdagent"),
-            "-device", "virtserialport,chardev=agent,"
-            "name=com.redhat.spice.0")
+            *agent_port_args())
         self.qemu = self.guest.qemu
 
     def still(self, chardev="p1", duration=0.5):
@@ -50,12 +44,12 @@ class TestStop:
     def test_to_guest(self):
         """What a client sends meanwhile is kept within queue-size; then its
         socket is left unread; nothing is lost or disordered."""
-        data = stream(WORDS, 5)
+        data = words(WORDS, 5)
         session = self.rig.raw()
         port = session.open_port(PORT)
         job = self.guest.start("porttool check %s %d -s 5" %
                                (PORT, len(data)))
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_OPENED])
+        port.expect_event(sc.EVENT_OPENED)
         port.send_data(data[:MIB // 2])
         self.qemu.command("stop")
         before = self.still()
@@ -72,7 +66,7 @@ class TestStop:
                 time.sleep(0.05)
         assert taken < len(messages), "the socket was read without end"
         assert self.still() == before
-        flow = self.qemu.get("/chardevs/p1", "flow")
+        flow = self.qemu.flow("p1")
         assert not flow["running"]
         assert 0 < flow["to-guest-bytes"] <= flow["queue-size"], flow
         self.qemu.command("cont")
@@ -90,17 +84,17 @@ class TestStop:
         self.qemu.command("stop")
         self.still()
         before = counters(self.qemu)[1]
-        flow = self.qemu.get("/chardevs/p1", "flow")
+        flow = self.qemu.flow("p1")
         waiting = flow["clients"][0]["to-client-bytes"]
         # what had been taken from the guest is delivered, and no more
         rest = port.receive_data(before - MIB)
         assert port.connection.silent(0.5), "a stopped guest goes on speaking"
         assert waiting <= flow["queue-size"]
         got += rest
-        assert got == stream(len(got) // 8 + 1, 6)[:len(got)]
+        assert got == words(len(got) // 8 + 1, 6)[:len(got)]
         self.qemu.command("cont")
         tail = port.receive_data(total - len(got), 60)
-        assert tail == stream(total // 8, 6)[len(got):]
+        assert tail == words(total // 8, 6)[len(got):]
         job.result()
         session.close()
 
@@ -125,42 +119,31 @@ class TestStop:
     def test_agent(self):
         """A stopped guest's agent gets nothing and its clients' window holds;
         AGENT_START and tokens work meanwhile."""
-        piece = self.agent_message(b"x" * 100)
-        chunk = struct.pack("<II", 1, len(piece)) + piece
-        job = self.guest.start("porttool recv com.redhat.spice.0 %d /tmp/a" %
-                               (len(chunk) * 30))
+        piece = message(CLIPBOARD, b"x" * 100)
+        expected = chunk(piece) * 30
+        job = self.guest.start("porttool recv %s %d /tmp/a" %
+                               (AGENT, len(expected)))
         session = self.rig.raw()
-        if not session.init.agent_connected:
-            session.main.expect(sc.MSG_MAIN_AGENT_CONNECTED_TOKENS)
+        session.wait_agent()
         session.attach()
         self.qemu.command("stop")
         before = self.still("agent", 0.2)
         session.main.agent_start()
         for _ in range(30):
             session.main.agent_data(piece)
-        wait_until(lambda: self.qemu.get("/chardevs/agent", "flow")
-                   ["to-guest-messages"] == 30, 5, "30 messages")
+        self.qemu.wait_flow("agent", "to-guest-messages", 30)
         assert self.still("agent", 0.3) == before
         assert session.main.connection.silent(0.1), "tokens came from a stopped guest"
         self.qemu.command("cont")
         job.result()
         assert self.guest.run("sha256sum < /tmp/a").split()[0] == \
-            self.sha(chunk * 30)
+            hashlib.sha256(expected).hexdigest()
         tokens = 0
         while tokens < 30:
             tokens += struct.unpack("<I", session.main.expect(
                 sc.MSG_MAIN_AGENT_TOKEN))[0]
         assert tokens == 30
         session.close()
-
-    @staticmethod
-    def agent_message(payload, kind=4):
-        return struct.pack("<IIQI", 1, kind, 0, len(payload)) + payload
-
-    @staticmethod
-    def sha(data):
-        import hashlib
-        return hashlib.sha256(data).hexdigest()
 
     def test_client_leaves_meanwhile(self):
         """A client that leaves a stopped VM and one that comes: the guest
@@ -171,21 +154,18 @@ class TestStop:
         watch = self.guest.start("porttool watch %s 60" % PORT)
         watch.line("host connected=1")
         self.qemu.command("stop")
-        port.send_data(stream(1000, 1))
-        wait_until(lambda: self.qemu.get("/chardevs/p1", "flow")
-                   ["to-guest-bytes"] == 8000, 5, "the bytes")
+        port.send_data(words(1000, 1))
+        self.qemu.wait_flow("p1", "to-guest-bytes", 8000)
         session.close()
-        wait_until(lambda: not self.qemu.get("/chardevs/p1", "flow")
-                   ["clients"], 5, "the leave")
+        self.qemu.wait_flow("p1", "clients", [])
         self.qemu.command("cont")
         watch.line("host connected=0")
-        watch.signal(15)
-        watch.wait(check=False)
+        watch.end()
         session = self.rig.raw()
         port = session.open_port(PORT)
         job = self.guest.start("porttool check %s 8000 -s 2" % PORT)
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_OPENED])
-        port.send_data(stream(1000, 2))
+        port.expect_event(sc.EVENT_OPENED)
+        port.send_data(words(1000, 2))
         job.result()
         session.close()
 
@@ -194,16 +174,15 @@ class TestStop:
         self.qemu.command("set-action", reboot="reset")
         session = self.rig.raw()
         port = session.open_port(PORT)
-        self.guest.start("porttool hold %s 100" % PORT).line("mode=hold")
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_OPENED])
-        self.guest.ready = False
-        self.guest.jobs = {}
+        self.guest.hold(PORT)
+        port.expect_event(sc.EVENT_OPENED)
+        self.guest.begins_anew()
         self.qemu.command("system_reset")
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_CLOSED])
+        port.expect_event(sc.EVENT_CLOSED)
         self.guest.wait_ready(60)
         job = self.guest.start("porttool echo %s 800" % PORT)
-        assert port.expect(sc.MSG_PORT_EVENT) == bytes([sc.EVENT_OPENED])
-        data = stream(100, 9)
+        port.expect_event(sc.EVENT_OPENED)
+        data = words(100, 9)
         port.send_data(data)
         assert port.receive_data(800) == data
         job.result()

@@ -4,18 +4,17 @@
 import json
 import time
 
-from lib import agentguest as ag
 from lib import spiceclient as sc
 from lib import tools
+from lib.agentguest import DATA
 from lib.agentscript import STALL, AgentScript
 from lib.process import wait_until
 from lib.pump import Pump, pattern, pump_args
 from lib.rig import server_args
+from lib.samples import MIB
 from lib.terminal import Terminal
 
 PORT_NAME = "org.example.top.0"
-DATA = ag.AUDIO_VOLUME_SYNC
-MIB = 1 << 20
 
 
 def once(*args):
@@ -116,8 +115,7 @@ class TestTop(Screen):
         session = self.rig.raw(password="secret")
         session.open_port(PORT_NAME)
         self.pump.start("source", total=64 * MIB)
-        wait_until(lambda: self.qemu.get("/chardevs/p1", "flow")[
-            "guest-waits"], 10, "the queue is full")
+        self.qemu.wait_flow("p1", "guest-waits", True, 10)
         lines = once(self.rig.path("qmp"))
         assert table(lines, "NAME")[0]["STATE"] == "full", lines
         client, = table(lines, "CLIENT")

@@ -18,9 +18,9 @@ from lib.guest import GuestError
 from lib.paths import scaled
 from lib.recorder import Recorder
 from lib.rig import not_with_peer, server_args, server_env, usb_args
+from lib.samples import MIB
 from lib.usbdevice import Tap
 
-MIB = 1 << 20
 IMAGE_SIZE = 24 * MIB
 
 

@@ -18,9 +18,9 @@ from lib.guest import GuestError
 from lib.paths import guest_images
 from lib.process import wait_until
 from lib.rig import not_with_peer, server_args, server_env, usb_args
+from lib.samples import MIB
 from lib.usbdevice import Tap, counted
 
-MIB = 1 << 20
 
 # What the guest does, with the packets that it takes
 TRANSFERS = (
@@ -75,11 +75,11 @@ class Devices:
         return job
 
     def passed(self):
-        flow = self.qemu.get("/chardevs/u0", "flow")
+        flow = self.qemu.flow("u0")
         return flow["total-to-guest-bytes"] + flow["total-from-guest-bytes"]
 
     def clients(self, number=0):
-        return self.qemu.get("/chardevs/u%d" % number, "flow")["clients"]
+        return self.qemu.flow("u%d" % number)["clients"]
 
     def fails(self, job):
         """It ends with an error that a pulled plug has."""

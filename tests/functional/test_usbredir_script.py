@@ -14,6 +14,7 @@ from lib import spiceclient as sc
 from lib import usbredir as ur
 from lib.process import wait_until
 from lib.rig import server_args, usb_args
+from lib.samples import KIB
 from lib.skip import Skip
 
 KIB = 1024
@@ -76,7 +77,7 @@ class Boot:
         assert self.written() == content + b"!"
 
     def flow(self):
-        return self.qemu.get("/chardevs/u0", "flow")
+        return self.qemu.flow("u0")
 
     def gone(self, drive):
         drive.close()
@@ -347,7 +348,7 @@ class TestScript:
             machine="none")
 
     def flow(self):
-        return self.qemu.get("/chardevs/usb", "flow")
+        return self.qemu.flow("usb")
 
     def pair(self, caps=ur.CAPS):
         """Both ends, greeted: (guest's end, client's channel)."""

@@ -20,6 +20,9 @@ PORT_CLIENT, PORT_SERVER = 1, 2
  FILE_XFER_START, FILE_XFER_STATUS, FILE_XFER_DATA, CLIENT_DISCONNECTED,
  MAX_CLIPBOARD, AUDIO_VOLUME_SYNC, GRAPHICS_DEVICE_INFO) = range(1, 17)
 
+# In messages of this type tests send what nobody looks into.
+DATA = AUDIO_VOLUME_SYNC
+
 (CAP_MOUSE_STATE, CAP_MONITORS_CONFIG, CAP_REPLY, CAP_CLIPBOARD,
  CAP_DISPLAY_CONFIG, CAP_BY_DEMAND, CAP_SELECTION) = range(7)
 CAP_MAX_CLIPBOARD, CAP_XFER_DISABLED = 10, 13
@@ -50,6 +53,10 @@ def pieces(data, size=2048):
 
 def announce(caps=CAPS, request=0):
     return message(ANNOUNCE_CAPABILITIES, struct.pack("<II", request, caps))
+
+
+# How the server tells the guest that a client is gone.
+GONE = chunk(message(CLIENT_DISCONNECTED), PORT_SERVER)
 
 
 def bridge_args(path, name="vdagent", chardev="agent", device="bridge",

@@ -159,7 +159,7 @@ class AgentScript:
     # -- what QEMU says --
 
     def flow(self):
-        return self.qemu.get("/chardevs/agent", "flow")
+        return self.qemu.flow("agent")
 
     def counts(self):
         """Messages judged, by verdict."""
@@ -180,7 +180,7 @@ class AgentScript:
         """Until nothing knows of the client any more."""
         wait_until(lambda: not self.client_flow(client) and client.id not in [
             c["connection-id"] for c in
-            self.qemu.get("/objects/sf0", "stats")["clients"]], timeout,
+            self.qemu.stats()["clients"]], timeout,
             "the client is removed")
 
     # -- clients --

@@ -7,6 +7,7 @@ commands may run at once; their output is sorted out here.
 
 import base64
 import re
+import struct
 import time
 
 from .paths import RigError, seconds
@@ -43,6 +44,12 @@ def fields(line):
             except ValueError:
                 found[key] = value
     return found
+
+
+def words(count, seed=0, first=0):
+    """Words as porttool and the client's ports generate and check them."""
+    return struct.pack("<%dQ" % count, *(seed << 48 | i for i in range(
+        first, first + count)))
 
 
 class Job:
@@ -104,6 +111,11 @@ class Job:
     def signal(self, number):
         """To all its processes."""
         self.guest.send("%d kill %d" % (self.number, number))
+
+    def end(self):
+        """Have it end, if it has not, and see that it does."""
+        self.signal(15)
+        self.wait(check=False)
 
     def running(self):
         self.guest.poll()
@@ -203,10 +215,23 @@ class Guest:
         """Run a command to its end; its output, without the last line end."""
         return self.start(command).wait(timeout, check).rstrip("\n")
 
+    def hold(self, port):
+        """Open a virtio port, and do no more with it until the job's end()."""
+        job = self.start("porttool hold %s 600" % port)
+        job.line("mode=hold")
+        return job
+
     def forget(self, job):
         """A job is not there any more: the guest is one of another time."""
         self.poll()
         self.jobs.pop(job.number, None)
+
+    def revive(self, job):
+        """A job that has ended runs: the guest is one of an earlier time."""
+        job.status = None
+        job.output = ""
+        job._seen = 0
+        self.jobs[job.number] = job
 
     def end_jobs(self):
         """Kill what still runs here."""
@@ -219,13 +244,23 @@ class Guest:
 
         Commands that ran are gone with their output."""
         self.poll()
+        self.begins_anew()
+        self.qemu.command("system_reset")
+        self.wait_ready(timeout)
+
+    def begins_anew(self):
+        """It is about to boot: commands that ran are gone with their output,
+        and what it says before it is ready is of no account."""
         for job in self.jobs.values():
             job.status = 129
         self.jobs = {}
         self.ready = False
         self.resetting = True
-        self.qemu.command("system_reset")
-        self.wait_ready(timeout)
+
+    def read_file(self, path):
+        """The content of a small file there."""
+        return bytes.fromhex(self.run("od -An -v -tx1 %s | tr -d ' \\n'" %
+                                      path))
 
     def write_file(self, path, data):
         """Put a small file there; a large one should go another way."""

@@ -41,13 +41,9 @@ def uri(qemu, server="sf0"):
     return "spice://%s:%d" % address(qemu, server)
 
 
-def stats(qemu, server="sf0"):
-    return qemu.get("/objects/" + server, "stats")
-
-
 def states(qemu, server="sf0"):
     """How far each client is."""
-    return [client["migration"] for client in stats(qemu, server)["clients"]]
+    return [client["migration"] for client in qemu.stats(server)["clients"]]
 
 
 def set_target(source, target, server="sf0"):
@@ -74,10 +70,10 @@ def begin(source, target, *wanted, timeout=20, server="sf0"):
 def finish(source, target, timeout=20, server="sf0"):
     """Until all clients have left the source and those who follow are at the
     target.  Only then the source may end."""
-    wait_until(lambda: not stats(source, server)["clients"], timeout,
+    wait_until(lambda: not source.stats(server)["clients"], timeout,
                "the clients to leave the source")
-    wait_until(lambda: not stats(target, server)["migration"]["joining"] and
-               not stats(target, server)["migration"]["arriving"], timeout,
+    wait_until(lambda: not target.stats(server)["migration"]["joining"] and
+               not target.stats(server)["migration"]["arriving"], timeout,
                "the clients to arrive")
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Snapshots and migrations of a Qemu, by QMP; what is under way meanwhile."""
 
-import struct
 import subprocess
 from pathlib import Path
 
@@ -9,20 +8,6 @@ from . import paths
 from .paths import RigError
 from .process import wait_until
 from .qemu import QmpError
-
-
-def words(count, seed=0, first=0):
-    """Words as porttool generates and checks them."""
-    return struct.pack("<%dQ" % count, *(seed << 48 | i for i in range(
-        first, first + count)))
-
-
-def agent_message(payload, kind=4):
-    return struct.pack("<IIQI", 1, kind, 0, len(payload)) + payload
-
-
-def chunk(piece):
-    return struct.pack("<II", 1, len(piece)) + piece
 
 
 def disk(path):

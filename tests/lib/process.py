@@ -144,12 +144,15 @@ class Process:
 
 
 def wait_until(condition, timeout, what, interval=0.02):
-    """Look at something that has no event to wait for; returns its value."""
+    """Look at something that has no event to wait for; returns its value.
+
+    WHAT, a text or a function that makes one, is for who waits in vain."""
     end = time.monotonic() + seconds(timeout)
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > end:
-            raise RigError("%s did not happen within %g s" % (what, timeout))
+            raise RigError("%s did not happen within %g s" %
+                           (what() if callable(what) else what, timeout))
         time.sleep(interval)

@@ -195,6 +195,30 @@ class Qemu:
     def set(self, path, name, value):
         return self.command("qom-set", path=path, property=name, value=value)
 
+    def flow(self, chardev):
+        """What a device of ours says of itself."""
+        return self.get("/chardevs/" + chardev, "flow")
+
+    def wait_flow(self, chardev, field, value, timeout=5):
+        """Until that field of it has this value."""
+        seen = []
+
+        def look():
+            seen[:] = [self.flow(chardev)[field]]
+            return seen[0] == value
+
+        wait_until(look, timeout, lambda: "%s of %s becoming %s (it is %s)"
+                   % (field, chardev, value, *seen))
+
+    def stats(self, server="sf0"):
+        """What a server of ours says of itself."""
+        return self.get("/objects/" + server, "stats")
+
+    def wait_no_clients(self, timeout=5):
+        """Until the server has let all its clients go."""
+        wait_until(lambda: not self.stats()["clients"], timeout,
+                   "the clients' leave")
+
     def quit(self, timeout=10):
         """End it in the orderly way, and see that it does."""
         self.expected_end = True

@@ -17,6 +17,7 @@ from .skip import Skip
 from .usbdevice import UsbDevice
 
 PORT = "org.example.demo.0"
+AGENT = "com.redhat.spice.0"    # the port that guests' agents open
 BACKENDS = ("spiceflow", "spicevmc")
 
 
@@ -75,12 +76,15 @@ def port_args(*names, which=None):
     return args
 
 
+def agent_port_args(which=None):
+    """The agent's port, on a bus that is there."""
+    return chardev_args("agent", "vdagent", which) + \
+        ["-device", "virtserialport,id=vagent,chardev=agent,name=" + AGENT]
+
+
 def agent_args(which=None):
     """The agent's port, as virt-install and libvirt make it."""
-    return ["-device", "virtio-serial-pci,id=vser"] + \
-        chardev_args("agent", "vdagent", which) + \
-        ["-device", "virtserialport,id=vagent,chardev=agent,"
-         "name=com.redhat.spice.0"]
+    return ["-device", "virtio-serial-pci,id=vser"] + agent_port_args(which)
 
 
 def usb_args(*controllers, which=None):

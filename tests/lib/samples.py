@@ -9,6 +9,11 @@ KIB = 1 << 10
 MIB = 1 << 20
 
 
+def ramp(size):
+    """Bytes of which none is like its neighbours."""
+    return bytes(n * 7 & 0xff for n in range(size))
+
+
 def make_file(path, size):
     """A file of random bytes; its SHA-256."""
     digest = hashlib.sha256()

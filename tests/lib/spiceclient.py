@@ -526,6 +526,16 @@ class Channel:
     def send_event(self, event):
         self.send(MSGC_PORT_EVENT, bytes([event]))
 
+    def expect_event(self, event):
+        """The port's next event is this one."""
+        body = self.expect(MSG_PORT_EVENT)
+        assert body == bytes([event]), "event %s, not %d" % (body.hex(), event)
+
+    def wait_event(self, event):
+        """Until the port's event is this one; those before are passed."""
+        while self.expect(MSG_PORT_EVENT) != bytes([event]):
+            pass
+
     # -- main --
 
     def agent_start(self, tokens=UNLIMITED):
@@ -570,6 +580,13 @@ class Session:
             raise
         self.channels.append(channel)
         return channel
+
+    def wait_agent(self):
+        """Until the client knows of an agent; the window it has there."""
+        if self.init.agent_connected:
+            return self.init.agent_tokens
+        return struct.unpack("<I", self.main.expect(
+            MSG_MAIN_AGENT_CONNECTED_TOKENS))[0]
 
     def attach(self):
         """Ask for the list of channels; (type, id) pairs."""
