@@ -94,6 +94,10 @@ class Boot:
         channel.send_data(ur.packet(ur.DEVICE_CONNECT, struct.pack(
             "<BBBBHHH", 2, 0, 0, 0, 0x46f4, 1, 0x100)))
 
+
+class BootTests(Boot):
+    """What holds on every controller."""
+
     def test_hello_while_stopped(self):
         """The client comes before the VM runs: its packets wait for
         usb-redir's hello, which comes when the VM does."""
@@ -258,36 +262,16 @@ class Boot:
         self.gone(drive)
 
 
-class TestXhci(Boot):
+class TestXhci(BootTests):
     """On qemu-xhci."""
 
     controller = "qemu-xhci"
 
-    test_hello_while_stopped = Boot.test_hello_while_stopped
-    test_boot = Boot.test_boot
-    test_replug = Boot.test_replug
-    test_stop_and_cont_while_it_reads = Boot.test_stop_and_cont_while_it_reads
-    test_killed_while_it_reads = Boot.test_killed_while_it_reads
-    test_d32_malformed = Boot.test_d32_malformed
-    test_d32_before_hello = Boot.test_d32_before_hello
-    test_stalled_client = Boot.test_stalled_client
-    test_device_del_while_it_reads = Boot.test_device_del_while_it_reads
 
-
-class TestEhci(Boot):
+class TestEhci(BootTests):
     """On usb-ehci."""
 
     controller = "usb-ehci"
-
-    test_hello_while_stopped = Boot.test_hello_while_stopped
-    test_boot = Boot.test_boot
-    test_replug = Boot.test_replug
-    test_stop_and_cont_while_it_reads = Boot.test_stop_and_cont_while_it_reads
-    test_killed_while_it_reads = Boot.test_killed_while_it_reads
-    test_d32_malformed = Boot.test_d32_malformed
-    test_d32_before_hello = Boot.test_d32_before_hello
-    test_stalled_client = Boot.test_stalled_client
-    test_device_del_while_it_reads = Boot.test_device_del_while_it_reads
 
 
 class TestLz4(Boot):
