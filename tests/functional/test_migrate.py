@@ -20,14 +20,10 @@ from lib.rig import (AGENT, PORT, agent_port_args, chardev_args, port_args,
 from lib.samples import MIB
 
 
-class Move:
-    """A guest that moves from one QEMU to the next."""
+class Move(migration.Moving):
+    """A guest that moves, its clients stay behind."""
 
-    def setup(self, rig):
-        self.rig = rig
-        self.count = 0
-        self.old = []
-        self.guest = rig.guest(*self.args())
+    count = 0
 
     def args(self):
         """Every QEMU has a socket of its own."""
@@ -37,15 +33,6 @@ class Move:
                 *agent_port_args(),
                 "-trace", "spiceflow_migrate_*",
                 "-trace", "virtio_serial_send_control_event"]
-
-    @property
-    def qemu(self):
-        return self.guest.qemu
-
-    def target(self):
-        """A QEMU like the guest's, waiting."""
-        return self.rig.qemu(*self.args(), "-incoming", "defer",
-                             guest=paths.guest_images())
 
     def session(self):
         return self.rig.raw(self.socket)
@@ -227,19 +214,8 @@ class TestLive(Move):
         hold = self.guest.hold(PORT)
         port.expect_event(sc.EVENT_OPENED)
         self.guest.poll()
-        path = self.rig.path("wire")
         target = self.target()
-        for qemu in (self.qemu, target):
-            qemu.command("migrate-set-capabilities", capabilities=[
-                {"capability": "postcopy-ram", "state": True}])
-        target.command("migrate-incoming", uri="unix:" + path)
-        self.qemu.command("migrate-set-parameters", max_bandwidth=4 * MIB)
-        self.qemu.command("migrate", uri="unix:" + path)
-        migration.wait_status(self.qemu, "active")
-        self.qemu.command("migrate-start-postcopy")
-        self.qemu.command("migrate-set-parameters", max_bandwidth=1 << 40)
-        migration.wait_status(self.qemu, "completed")
-        migration.wait_running(target)
+        migration.postcopy(self.qemu, target, self.rig.path("wire"))
         self.arrive(target)
         hold.end()
         session = self.session()
@@ -299,8 +275,7 @@ class TestNothingComesOfIt(Move):
             self.socket = socket
             target.command("migrate-incoming", uri="unix:" + path)
             migration.unlimited(self.qemu)
-            self.qemu.command("migrate-set-capabilities", capabilities=[
-                {"capability": "return-path", "state": True}])
+            migration.capability("return-path", self.qemu)
             self.qemu.command("migrate", uri="unix:" + path)
             assert migration.wait_status(self.qemu, *migration.ENDED) == \
                 "failed"

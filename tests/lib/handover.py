@@ -7,7 +7,8 @@ waits for the clients' answers, finish() waits until all have gone and come,
 migrate() does all of it.
 
 For a scripted session (spiceclient.Session): follow() answers MIGRATE_BEGIN
-as a well-behaved client does, and swap() does its part at the end.
+as a well-behaved client does, lead() sets the target too, and swap() does the
+session's part at the end.
 """
 
 import struct
@@ -179,6 +180,14 @@ def follow(session, seamless=True):
         assert arrival.agreed
     session.main.send(sc.MSGC_MAIN_MIGRATE_CONNECTED_SEAMLESS if seamless
                       else sc.MSGC_MAIN_MIGRATE_CONNECTED)
+    return arrival
+
+
+def lead(session, source, target):
+    """Have the session follow from SOURCE to TARGET; the Arrival."""
+    set_target(source, target)
+    arrival = follow(session)
+    wait_states(source, "seamless")
     return arrival
 
 

@@ -8,6 +8,7 @@ from . import paths
 from .paths import RigError
 from .process import wait_until
 from .qemu import QmpError
+from .samples import MIB
 
 
 def disk(path):
@@ -76,6 +77,28 @@ def migrate(qemu, uri, wanted="completed", timeout=60):
     return wait_status(qemu, wanted, timeout=timeout)
 
 
+def capability(name, *qemus):
+    """Switch on what both sides must have on."""
+    for qemu in qemus:
+        qemu.command("migrate-set-capabilities", capabilities=[
+            {"capability": name, "state": True}])
+
+
+def postcopy(source, target, path, meanwhile=lambda: None):
+    """Migrate over a UNIX socket at PATH; the guest runs there before its
+    memory has come, and MEANWHILE is called."""
+    capability("postcopy-ram", source, target)
+    target.command("migrate-incoming", uri="unix:" + path)
+    source.command("migrate-set-parameters", max_bandwidth=4 * MIB)
+    source.command("migrate", uri="unix:" + path)
+    wait_status(source, "active")
+    source.command("migrate-start-postcopy")
+    meanwhile()
+    source.command("migrate-set-parameters", max_bandwidth=1 << 40)
+    wait_status(source, "completed")
+    wait_running(target)
+
+
 def incoming(qemu, uri, timeout=60):
     """Load in a QEMU that was started with -incoming defer."""
     qemu.command("migrate-incoming", uri=uri)
@@ -85,3 +108,22 @@ def incoming(qemu, uri, timeout=60):
 def wait_running(qemu, timeout=20):
     wait_until(lambda: qemu.command("query-status")["running"], timeout,
                "%s to run" % qemu.name)
+
+
+class Moving:
+    """A guest that lives in one QEMU after the other.
+
+    A test class derived from it has args(), the options of each of them."""
+
+    def setup(self, rig):
+        self.rig = rig
+        self.guest = rig.guest(*self.args())
+
+    @property
+    def qemu(self):
+        return self.guest.qemu
+
+    def target(self):
+        """A QEMU like the guest's, waiting."""
+        return self.rig.qemu(*self.args(), "-incoming", "defer",
+                             guest=paths.guest_images())
