@@ -135,6 +135,16 @@ class TestPlug(AgentScript):
             "type": "spiceflow", "data": {"name": "vdagent"}})
         self.qemu.set(BRIDGE, "plugged", True)
 
+    def goes_on(self, client, rest):
+        """The next device's agent gets nothing of what was begun, and the
+        client's next message."""
+        self.plug()
+        agent = self.agent()
+        self.connected(client)
+        client.main.agent_data(rest)
+        client.say(DATA, b"new")
+        assert agent.take_message() == (DATA, b"new")
+
     def test_in_mid_message(self):
         """Its client goes on with the message it was in, to no device and to
         the next: that is for nobody, and costs it nothing."""
@@ -146,12 +156,7 @@ class TestPlug(AgentScript):
         self.unplug()
         self.disconnected(client)
         client.main.agent_data(parts[1])
-        self.plug()
-        agent = self.agent()
-        self.connected(client)
-        client.main.agent_data(parts[2])
-        client.say(DATA, b"new")
-        assert agent.take_message() == (DATA, b"new")
+        self.goes_on(client, parts[2])
         self.wait_tokens(WINDOW)
 
     def test_begun_without_a_device(self):
@@ -166,12 +171,7 @@ class TestPlug(AgentScript):
         client.main.agent_data(parts[1])
         client.main.send(sc.MSGC_MAIN_MOUSE_MODE_REQUEST, b"\1\0")
         client.main.expect(sc.MSG_MAIN_MOUSE_MODE)
-        self.plug()
-        agent = self.agent()
-        self.connected(client)
-        client.main.agent_data(parts[2])
-        client.say(DATA, b"new")
-        assert agent.take_message() == (DATA, b"new")
+        self.goes_on(client, parts[2])
 
     def test_d21_tokens_outlive_the_device(self):
         """A client that can not be told a number loses none to a device that

@@ -18,6 +18,7 @@ import time
 
 from lib import migration, spiceclient
 from lib.guest import GuestError
+from lib.paths import seconds
 from lib.process import wait_until
 from lib.rig import card_args, not_with_peer, server_args
 
@@ -97,7 +98,7 @@ class CardRig:
 
     def wait_readers(self, *wanted, timeout=20):
         """Until the readers are as wanted."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + seconds(timeout)
         while True:
             found = self.readers()
             if found == list(wanted):
@@ -124,8 +125,7 @@ class CardRig:
 
     def apdus(self):
         """How many messages the reader has sent."""
-        return self.guest.qemu.flow("card0")[
-            "total-from-guest-messages"]
+        return self.guest.qemu.flow("card0")["total-from-guest-messages"]
 
     def pause_in_an_apdu(self, client, before):
         """Stop the client while the guest uses its card."""
@@ -151,6 +151,14 @@ class TestCard(CardRig):
     def setup(self, rig):
         self.start_rig(rig, more=migration.disk(rig.path("disk")))
         self.database = Database(rig)
+
+    def works(self):
+        """A client comes, its card signs, and it goes."""
+        client = self.client(self.database)
+        self.wait_readers(True)
+        self.check_sign(self.database)
+        client.quit()
+        self.wait_readers(False)
 
     def test_reader(self):
         """The reader is there, the card comes with the client and goes with
@@ -233,11 +241,7 @@ class TestCard(CardRig):
             except GuestError:
                 pass
             self.wait_readers(False)
-            client = self.client(self.database)
-            self.wait_readers(True)
-            self.check_sign(self.database)
-            client.quit()
-            self.wait_readers(False)
+            self.works()
 
     def test_snapshot_in_an_apdu(self):
         """A snapshot that is taken while the guest waits for its card's
@@ -261,11 +265,7 @@ class TestCard(CardRig):
             migration.loadvm(self.guest.qemu, "apdu")
         wait_until(lambda: self.guest.run(ended), 20, "an error")
         self.wait_readers(False)
-        client = self.client(self.database)
-        self.wait_readers(True)
-        self.check_sign(self.database)
-        client.quit()
-        self.wait_readers(False)
+        self.works()
 
     def test_unplug_and_replug(self):
         """The card slot is unplugged and plugged in again.  Under a client
@@ -294,11 +294,7 @@ class TestCard(CardRig):
         qmp.command("chardev-add", id="card0", backend={
             "type": "spiceflow", "data": {"name": "smartcard"}})
         plug()
-        client = self.client(self.database)
-        self.wait_readers(True)
-        self.check_sign(self.database)
-        client.quit()
-        self.wait_readers(False)
+        self.works()
 
 
 class TestTwoReaders(CardRig):

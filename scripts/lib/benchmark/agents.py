@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 
-from .backends import Place, spiceflow_server, spicevmc_args
+from .backends import Place, bridge_args
 from .figures import Figure, Job
 from .processes import BenchError, Process, Qemu
 from .programs import ROOT
@@ -145,19 +145,6 @@ class Relay(Process):
         self.child.stdout.close()
 
 
-def backend_args(backend, place, far):
-    """A vdagent chardev c0, and a bridge between it and the agent."""
-    if backend == 'spicevmc':
-        args = spicevmc_args(place, 0) + ['-chardev',
-                                          'spicevmc,id=c0,name=vdagent']
-    else:
-        args = spiceflow_server(place) + ['-chardev',
-                                          'spiceflow,id=c0,name=vdagent']
-    return args + ['-chardev',
-                   f'socket,id=far,path={far},server=on,wait=off',
-                   '-device', 'spiceflow-bridge,chardev=c0,far=far']
-
-
 class FileCopy(Job):
     """One file, by a client that is so many ms of round trip away."""
 
@@ -191,7 +178,7 @@ class FileCopy(Job):
         far = os.path.join(folder, 'agent')
         place = Place(folder, tcp=True)
         qemu = stack.enter_context(
-            Qemu(setup, backend, backend_args(backend, place, far)))
+            Qemu(setup, backend, bridge_args(backend, place, 'vdagent', far)))
         agent = Agent(far, verify)
         stack.callback(agent.close)
         port = place.port

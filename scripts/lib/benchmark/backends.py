@@ -95,6 +95,22 @@ def spiceflow_args(place, devices=1, max_clients=1):
     return args
 
 
+def device_args(backend, place, name):
+    """A chardev c0 for a device of QEMU's, by the name that both SPICE
+    backends have for it."""
+    server = spicevmc_args(place, 0) if backend == 'spicevmc' \
+        else spiceflow_server(place)
+    return server + ['-chardev', f'{backend},id=c0,name={name}']
+
+
+def bridge_args(backend, place, name, far):
+    """The same, and a bridge between it and a socket, FAR, that stands for
+    the guest's device."""
+    return device_args(backend, place, name) + [
+        '-chardev', f'socket,id=far,path={far},server=on,wait=off',
+        '-device', 'spiceflow-bridge,chardev=c0,far=far']
+
+
 def agent_args(place, max_clients, queue_size):
     return spiceflow_server(place, max_clients) + \
         ['-chardev', f'spiceflow,id=c0,name=vdagent,queue-size={queue_size}']

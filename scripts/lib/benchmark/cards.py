@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 
-from .backends import Place, spiceflow_server, spicevmc_args
+from .backends import Place, bridge_args
 from .figures import Figure, Job
 from .processes import BenchError, Qemu
 from .programs import ROOT
@@ -20,18 +20,6 @@ from .programs import ROOT
 LINE = 3
 SIZE = 254
 WARM_UP = 200
-
-
-def backend_args(backend, place, far):
-    if backend == 'spicevmc':
-        args = spicevmc_args(place, 0) + ['-chardev',
-                                          'spicevmc,id=c0,name=smartcard']
-    else:
-        args = spiceflow_server(place) + ['-chardev',
-                                          'spiceflow,id=c0,name=smartcard']
-    return args + ['-chardev',
-                   f'socket,id=far,path={far},server=on,wait=off',
-                   '-device', 'spiceflow-bridge,chardev=c0,far=far']
 
 
 def receive(sock, count):
@@ -76,7 +64,8 @@ class Apdus(Job):
                 far = os.path.join(folder, 'reader')
                 place = Place(folder)
                 qemu = stack.enter_context(
-                    Qemu(setup, backend, backend_args(backend, place, far)))
+                    Qemu(setup, backend,
+                         bridge_args(backend, place, 'smartcard', far)))
                 device = vsc.Device(far)
                 stack.callback(device.close)
                 session = spiceclient.Session(place.path)

@@ -24,7 +24,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 
-from .backends import Place, socket_args, spiceflow_server, spicevmc_args
+from .backends import Place, device_args, socket_args
 from .figures import Figure, Job
 from .processes import BenchError, Peer, Qemu
 from .programs import ROOT
@@ -44,11 +44,7 @@ def usb_args(backend, place):
     """A usbredir chardev c0."""
     if backend == 'socket':
         return socket_args(place)
-    if backend == 'spicevmc':
-        return spicevmc_args(place, 0) + ['-chardev',
-                                          'spicevmc,id=c0,name=usbredir']
-    return spiceflow_server(place) + ['-chardev',
-                                      'spiceflow,id=c0,name=usbredir']
+    return device_args(backend, place, 'usbredir')
 
 
 class Machine:
