@@ -37,15 +37,15 @@
 #include <inttypes.h>
 #include <linux/usbdevice_fs.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "tool.h"
 
 #define VENDOR      "1209"
 #define PRODUCT     "0001"
@@ -87,27 +87,6 @@ static bool compare = true;
 static uint64_t passed;         /* bytes of the stream */
 static uint64_t packets;
 static uint64_t empty;          /* isochronous packets */
-
-static void __attribute__((noreturn, format(printf, 1, 2)))
-bad(const char *fmt, ...)
-{
-    va_list ap;
-
-    printf("bad ");
-    va_start(ap, fmt);
-    vprintf(fmt, ap);
-    va_end(ap);
-    printf("\n");
-    exit(1);
-}
-
-static int64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
 
 /* The device */
 
