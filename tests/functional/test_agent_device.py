@@ -205,10 +205,8 @@ class TestPlug(AgentScript):
         client = self.client()
         body = bytes(2000)
         agent.write(ag.chunks(ag.message(DATA, body)) * 300)
-        before = -1
-        while self.in_flight() <= 100 or self.in_flight() != before:
-            before = self.in_flight()
-            time.sleep(0.1)             # all 300 are to be on their way
+        agent.wait_read()               # all 300 are on their way
+        assert self.in_flight() > 100
         self.unplug()
         self.plug()
         agent = self.agent()

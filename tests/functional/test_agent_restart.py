@@ -39,6 +39,7 @@ class TestRestart(AgentScript):
             else:
                 client = self.client()
             agent.write(stream[:cut])
+            agent.wait_read()
             agent.close()
         self.wait_open(False)
         self.agents.clear()
@@ -178,7 +179,7 @@ class TestRestart(AgentScript):
         first.session.close()
         self.wait_gone(first)
         agent.write(ag.chunks(ag.message(DATA, LONG))[:3000])
-        wait_until(lambda: not self.flow()["guest-waits"], 5, "all is taken")
+        agent.wait_read()
         second = self.client()
         agent.write(ag.chunks(ag.message(DATA, LONG))[3000:])
         agent.say(DATA, b"next")
@@ -234,6 +235,7 @@ class TestRestart(AgentScript):
         for _ in range(200):
             agent = self.agent()
             agent.write(ag.chunks(ag.message(DATA, LONG))[:100])
+            agent.wait_read()
             self.close_agent()
         agent = self.agent()
         for _ in range(200):

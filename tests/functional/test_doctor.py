@@ -7,7 +7,6 @@ import re
 import socket
 import struct
 import threading
-import time
 
 from lib import agentguest as ag
 from lib import paths
@@ -15,7 +14,7 @@ from lib import spiceclient as sc
 from lib import tools
 from lib import vsc
 from lib.agentguest import DATA
-from lib.agentscript import AgentScript
+from lib.agentscript import WINDOW, AgentScript
 from lib.certs import Certificates
 from lib.process import wait_until
 from lib.pump import Pump, pump_args
@@ -189,10 +188,11 @@ class TestAgent(AgentScript):
         self.both()
         with self.guest_asleep():
             client.say(DATA, b"x")
+            self.wait_tokens(WINDOW - 1)
             self.both("guest-does-not-read")
-            while self.client_flow(client)["client-tokens"]:
+            for _ in range(WINDOW - 1):
                 client.say(DATA, b"x")
-                time.sleep(0.05)
+            self.wait_tokens(0)
             self.both("guest-does-not-read")
             assert "no tokens are left to client %d" % client.id in \
                 self.doctor.finding("files", "guest-does-not-read").text
@@ -215,11 +215,8 @@ class TestAgent(AgentScript):
     def test_client_does_not_read(self):
         """Its socket is full, then the queue."""
         agent, client = self.pair()
-        for _ in range(3000):
-            if agent.offer(ag.chunk(ag.message(DATA, bytes(2000)))):
-                continue
-            break
-        wait_until(lambda: self.flow()["guest-waits"], 10, "it is full")
+        stream = ag.chunk(ag.message(DATA, bytes(2000))) * 3000
+        agent.fill(stream, lambda: self.flow()["guest-waits"])
         self.both("client-does-not-read")
         assert "the guest waits" in self.doctor.finding(
             "files", "client-does-not-read").text

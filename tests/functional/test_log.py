@@ -2,6 +2,7 @@
 """scripts/spiceflow-log: what it prints, and that it goes on."""
 
 import json
+import os
 import re
 import socket
 import struct
@@ -15,6 +16,7 @@ from lib.process import wait_until
 from lib.rig import server_args
 
 PORT_NAME = "org.example.log.0"
+TRACE = ("-trace", "handle_qmp_command")    # for negotiated()
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} (.*)")
 
 
@@ -22,7 +24,8 @@ def vm(rig, *args):
     return rig.qemu("-object", "secret,id=sec0,data=secret",
                     *server_args(rig.socket, password_secret="sec0"),
                     "-chardev", "spiceflow,id=p1,name=" + PORT_NAME, *args,
-                    *tools.monitor_args(rig.path("qmp")), machine="none")
+                    *tools.monitor_args(rig.path("qmp")), *TRACE,
+                    machine="none")
 
 
 def listens(qemu):
@@ -33,10 +36,18 @@ def listens(qemu):
 
 
 def attached(log, qemu):
-    """Until the log has it."""
-    wait_until(lambda: listens(qemu), 10, "the log is connected")
-    time.sleep(0.2)
+    """Until the log has it, and is told of events."""
+    wait_until(lambda: listens(qemu) and negotiated(qemu), 10,
+               "the log is connected")
+    # What it has said to QEMU is done before what comes after it
+    for _ in range(2):
+        qemu.command("query-status")
     assert log.process.running(), log.said()
+
+
+def negotiated(qemu):
+    """Whether another monitor than the test's own may give commands."""
+    return qemu.log().count('"qmp_capabilities"') > 1
 
 
 def virsh_waits(log):
@@ -90,7 +101,7 @@ class TestTransfers(AgentScript):
 
     def setup(self, rig):
         self.rig = rig
-        self.extra = tools.monitor_args(rig.path("qmp"))
+        self.extra = [*tools.monitor_args(rig.path("qmp")), *TRACE]
         start = rig.qemu
         rig.qemu = lambda *args, **options: start(*args, *self.extra,
                                                   **options)
@@ -207,9 +218,8 @@ def test_libvirt(rig):
     assert status == 3 and "failed to get domain 'other'" in err, err
     log = tools.Running(rig, "spiceflow-log", "libvirt:demo", "-e",
                         "CLIENT_CONNECTED", env=env)
-    wait_until(lambda: virsh_waits(log) and listens(qemu), 20,
-               "virsh listens")
-    time.sleep(0.2)
+    wait_until(lambda: virsh_waits(log) and
+               os.path.exists(rig.path("qmp.events")), 20, "virsh listens")
     session = rig.raw(password="secret")
     assert plain(log.lines(1)) == ["sf0: client %d connected from local" %
                                    session.init.session_id]

@@ -63,6 +63,7 @@ class TestD8(SavedAgent):
         stream = ag.chunks(ag.message(DATA, LONG))
         for cut in (8, 4, 8 + 2048 + 8, 8 + 20, 8 + 7):
             agent.write(stream[:cut])
+            agent.wait_read()
             assert agent.silent(0.1)
             path = self.saved()
             other, theirs, address = self.load(path)

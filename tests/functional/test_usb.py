@@ -16,6 +16,7 @@ import time
 from lib import spiceclient as sc
 from lib.guest import GuestError
 from lib.paths import scaled
+from lib.process import wait_until
 from lib.recorder import Recorder
 from lib.rig import not_with_peer, server_args, server_env, usb_args
 from lib.samples import MIB
@@ -65,10 +66,16 @@ class Usb:
         """What the last client of the first device has sent and got."""
         return self.recorder.last(sc.USBREDIR).captured()
 
+    def all_captured(self):
+        """Whether as much has been sent and got as has passed."""
+        return [len(part) for part in self.captured()] == [
+            now - before for now, before in zip(self.tap.sizes(),
+                                                self.before)]
+
     def same_on_both_sides(self):
         """All that the last client has sent and got has passed."""
         # What it said when it left may be on its way to the relay
-        time.sleep(0.1)
+        wait_until(self.all_captured, 10, "the relay has all of it")
         captured = self.captured()
         assert min(map(len, captured)) > 1000, list(map(len, captured))
         self.tap.same_as(captured, self.before)

@@ -405,9 +405,7 @@ class TestScript:
         read: its answer waits until usb-redir's packets are through."""
         far, channel = self.pair()
         request = ur.packet(ur.BULK, ur.bulk(0x02, bytes(60000)), 7)
-        sent = far.offer(request * 200)
-        assert sent < len(request) * 200
-        wait_until(lambda: self.flow()["guest-waits"], 5, "the guest waits")
+        sent = far.fill(request * 200, lambda: self.flow()["guest-waits"])
         channel.send_data(ur.packet(ur.INTERFACE_INFO, ur.interface_info()))
         assert far.silent(0.3)
         channel.receive_data(sent, 20)

@@ -105,6 +105,16 @@ class FarEnd:
             pass
         return done
 
+    def fill(self, data, full, patience=0.3):
+        """Write until FULL() says that no more is taken, which must come
+        before the end of DATA; returns how much was written."""
+        done = self.offer(data, patience)
+        while not full():
+            if done == len(data):
+                raise RigError("all of the %d bytes were taken" % done)
+            done += self.offer(data[done:], patience)
+        return done
+
     def read(self, count, timeout=None):
         data = bytearray()
         self.socket.settimeout(seconds(timeout or self.timeout))

@@ -28,6 +28,7 @@ if sys.argv[1] == "qemu-monitor-command":
     print(json.dumps(answer))
 elif sys.argv[1] == "qemu-monitor-event":
     assert sys.argv[3:] == ["--loop"], sys.argv
+    open(%%r + ".events", "w").close()      # it is told of them from here on
     while True:
         event = monitor.next_event()
         print("event %%%%s at %%%%d.%%%%06d for domain 'demo': %%%%s" %%%% (
@@ -64,7 +65,7 @@ def fake_virsh(rig, socket):
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, "virsh")
     with open(path, "w", encoding="ascii") as file:
-        file.write(VIRSH % (socket, socket))
+        file.write(VIRSH % (socket, socket, socket))
     os.chmod(path, 0o755)
     return dict(os.environ, PATH=folder + ":" + os.environ["PATH"])
 
