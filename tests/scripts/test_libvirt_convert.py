@@ -191,9 +191,12 @@ class TestDomains(unittest.TestCase):
                 r"agent, for|USB device$|smart-card reader$|the port ", s)
                 and s.startswith("changed")]), len(wanted))
 
-    @unittest.skipUnless(shutil.which("virt-xml-validate"),
-                         "virt-xml-validate is not installed")
     def test_schema(self):
+        for tool, package in (("virt-xml-validate", "libvirt-clients"),
+                              ("xmllint", "libxml2-utils")):
+            self.assertTrue(shutil.which(tool), "%s is not installed: it is "
+                            "in %s, which scripts/setup installs" %
+                            (tool, package))
         with tempfile.TemporaryDirectory() as folder:
             files = []
             for path, way, data, text, _said in self.each():
