@@ -537,7 +537,7 @@ static const SFEndpointOps vmc_endpoint_ops = {
  */
 
 /* What waits is of one read, and one message more that was compressed. */
-static size_t vmc_saved_max(const SFDevice *device)
+static size_t vmc_saved_max(const SFDevice *device, uint32_t num_clients)
 {
     const SFVmc *vmc = device->priv;
 
@@ -655,7 +655,6 @@ static bool vmc_init(SFDevice *device, Error **errp)
     SFVmc *vmc = g_new0(SFVmc, 1);
     SpiceFlowParams params = {
         .framing = SPICE_FLOW_RAW,
-        .max_clients = 1,
         .max_message = SF_MESSAGE_MAX,
         .stall_timeout = device->server->stall_timeout,
     };
