@@ -38,6 +38,12 @@ void sf_agent_save(SFDevice *device, SFSaved *saved)
     spice_vdagent_save(agent->agent, &saved->agent.vdagent);
 }
 
+size_t sf_agent_saved_max(const SFDevice *device, uint32_t num_clients)
+{
+    return spice_vdagent_saved_max(num_clients) +
+           num_clients * sizeof(SFSavedAgentClient);
+}
+
 /* Who has something queued is one of the protocol's clients. */
 static bool saved_clients_agree(const SFSaved *saved, Error **errp)
 {

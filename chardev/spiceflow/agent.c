@@ -132,20 +132,34 @@ void sf_agent_say(SFAgent *agent)
  * Attach and detach
  */
 
+static void params_window(SpiceFlowClientParams *params, uint32_t window)
+{
+    params->flow_control = true;
+    params->window = window;
+    params->interval = MAX(window / 2, 1);
+}
+
+/* Who was told another agent-window keeps it. */
+static void agent_client_params(const SFDevice *device,
+                                SpiceFlowClientParams *params)
+{
+    uint32_t window = device->server->agent_window;
+    SFClient *client;
+
+    QTAILQ_FOREACH(client, &device->server->clients, next) {
+        window = MAX(window, client->agent_window);
+    }
+    params_window(params, window);
+}
+
 static void client_attach(SFAgentClient *c, uint32_t send_tokens)
 {
     SFAgent *agent = c->owner;
-    uint32_t window = c->client->agent_window;
-    SpiceFlowClientParams params = {
-        .id = c->client->id,
-        .flow_control = true,
-        .window = window,
-        .interval = MAX(window / 2, 1),
-        .send_tokens = send_tokens,
-        .to_client_bytes = agent->device->queue_size,
-        .to_client_messages = SF_QUEUE_MESSAGES(agent->device->queue_size),
-    };
+    SpiceFlowClientParams params = sf_device_client_params(agent->device,
+                                                           c->client->id);
 
+    params_window(&params, c->client->agent_window);
+    params.send_tokens = send_tokens;
     /* It may wake us, but a piece that waits is not for this client. */
     agent->handing_out = true;
     c->flow = spice_flow_client_add(agent->device->flow, &params, c);
@@ -676,7 +690,6 @@ static bool agent_init(SFDevice *device, Error **errp)
     SpiceFlowParams params = {
         .framing = SPICE_FLOW_FRAMED,
         .self_tokens = SELF_TOKENS,
-        .max_clients = server->max_clients,
         .max_message = SPICE_VDAGENT_BUFFER_MAX,
         .stall_timeout = server->stall_timeout,
     };
@@ -726,6 +739,7 @@ static void agent_cleanup(SFDevice *device)
 
 const SFKind sf_agent_kind = {
     .endpoint_ops = &agent_endpoint_ops,
+    .shared = true,
     .init = agent_init,
     .cleanup = agent_cleanup,
     .write = agent_write,
@@ -734,5 +748,7 @@ const SFKind sf_agent_kind = {
     .save = sf_agent_save,
     .restore = sf_agent_restore,
     .lose = sf_agent_lose,
+    .client_params = agent_client_params,
+    .saved_max = sf_agent_saved_max,
     .describe = sf_agent_describe,
 };

@@ -45,6 +45,7 @@ void sf_agent_describe(SFDevice *device, QDict *dict);
 /* agent-state.c */
 bool sf_agent_carries(SFDevice *device);
 void sf_agent_save(SFDevice *device, SFSaved *saved);
+size_t sf_agent_saved_max(const SFDevice *device, uint32_t num_clients);
 bool sf_agent_restore(SFDevice *device, const SFSaved *saved, Error **errp);
 void sf_agent_lose(SFDevice *device);
 

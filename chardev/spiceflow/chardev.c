@@ -226,15 +226,10 @@ static void flow_client(SpiceFlowClient *client, void *opaque)
 
 static QDict *flow_dict(SFDevice *device)
 {
-    SpiceFlowClientParams params = sf_device_client_params(device, 1);
-    size_t saved_max = spice_flow_saved_max(device->flow, &params);
     SpiceFlowInfo info;
     QDict *dict = qdict_new();
     QList *clients = qlist_new();
 
-    if (device->kind->saved_max) {
-        saved_max += device->kind->saved_max(device);
-    }
     spice_flow_info(device->flow, &info);
     spice_flow_client_foreach(device->flow, flow_client, clients);
     qdict_put_str(dict, "name", device->name);
@@ -247,7 +242,7 @@ static QDict *flow_dict(SFDevice *device)
     qdict_put_bool(dict, "guest-waits", info.guest_waits);
     qdict_put(dict, "clients", clients);
     qdict_put_int(dict, "queue-size", device->queue_size);
-    qdict_put_int(dict, "saved-max", saved_max);
+    qdict_put_int(dict, "saved-max", sf_device_saved_max(device));
     qdict_put_int(dict, "to-guest-messages", info.to_guest_messages);
     qdict_put_int(dict, "to-guest-bytes", info.to_guest_bytes);
     qdict_put_int(dict, "to-guest-peak", info.to_guest_peak);

@@ -114,14 +114,47 @@ SpiceFlowClientParams sf_device_client_params(const SFDevice *device,
                                               uint32_t id)
 {
     uint32_t messages = SF_QUEUE_MESSAGES(device->queue_size);
-
-    return (SpiceFlowClientParams) {
+    SpiceFlowClientParams params = {
         .id = id,
         .to_guest_bytes = device->queue_size,
         .to_guest_messages = messages,
         .to_client_bytes = device->queue_size,
         .to_client_messages = messages,
     };
+
+    if (device->kind->client_params) {
+        device->kind->client_params(device, &params);
+    }
+    return params;
+}
+
+/* Lowering max-clients removes nobody. */
+static uint32_t device_clients_max(const SFDevice *device)
+{
+    const SFServer *server = device->server;
+
+    return device->kind->shared ? MAX(server->max_clients, server->num_clients)
+                                : 1;
+}
+
+size_t sf_device_queued_max(const SFDevice *device)
+{
+    SpiceFlowClientParams params = sf_device_client_params(device, 1);
+
+    return spice_flow_saved_max(device->flow, &params,
+                                device_clients_max(device));
+}
+
+size_t sf_device_saved_max(const SFDevice *device)
+{
+    uint32_t clients = device_clients_max(device);
+    size_t max = sf_device_queued_max(device) + sizeof(SFSaved) +
+                 clients * sizeof(SFMovingClient);
+
+    if (device->kind->saved_max) {
+        max += device->kind->saved_max(device, clients);
+    }
+    return max;
 }
 
 uint32_t sf_device_place(const SFDevice *device)

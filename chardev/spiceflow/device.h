@@ -17,6 +17,7 @@ typedef struct SFKind SFKind;
 /**
  * struct SFKind: one of agent, vmc (usbredir and ports) and smart card.
  * @endpoint_ops: of the device's own endpoint, or NULL when it has none
+ * @shared: all clients of the server use it at once; otherwise one has it
  * @init: make the flow machine; false with @errp set
  * @cleanup: the device goes: everything that @init made goes too
  * @write: ChardevClass.chr_write, while a client is there or not
@@ -34,11 +35,14 @@ typedef struct SFKind SFKind;
  * @lose: who was restored and is not here now will not come
  * @place: the number by which clients know the device; that of the endpoint
  *   where there is none.  Optional
- * @saved_max: bytes of its state beside the flow machine's, at most.  Optional
+ * @client_params: change those of sf_device_client_params().  Optional
+ * @saved_max: bytes of its state beside the flow machine's, at most, with so
+ *   many clients.  Optional
  * @describe: add what is the kind's own to the members of `flow`.  Optional
  */
 struct SFKind {
     const SFEndpointOps *endpoint_ops;
+    bool shared;
     bool (*init)(SFDevice *device, Error **errp);
     void (*cleanup)(SFDevice *device);
     size_t (*write)(SFDevice *device, const uint8_t *buf, size_t len);
@@ -50,7 +54,9 @@ struct SFKind {
     bool (*restore)(SFDevice *device, const SFSaved *saved, Error **errp);
     void (*lose)(SFDevice *device);
     uint32_t (*place)(const SFDevice *device);
-    size_t (*saved_max)(const SFDevice *device);
+    void (*client_params)(const SFDevice *device,
+                          SpiceFlowClientParams *params);
+    size_t (*saved_max)(const SFDevice *device, uint32_t num_clients);
     void (*describe)(SFDevice *device, QDict *dict);
 };
 
@@ -171,11 +177,24 @@ void sf_device_flow_new(SFDevice *device, SpiceFlowOps *ops,
 void sf_device_stall_timeout_changed(SFDevice *device);
 
 /**
- * sf_device_client_params: flow parameters of a client without flow control.
+ * sf_device_client_params: flow parameters of a client.
  * @device: the device
  * @id: its connection id
  */
 SpiceFlowClientParams sf_device_client_params(const SFDevice *device,
                                               uint32_t id);
+
+/**
+ * sf_device_queued_max: bytes that the state of the flow machine can grow to
+ * with as many clients as are allowed now.
+ * @device: the device
+ */
+size_t sf_device_queued_max(const SFDevice *device);
+
+/**
+ * sf_device_saved_max: likewise, all that a migration carries of the device.
+ * @device: the device
+ */
+size_t sf_device_saved_max(const SFDevice *device);
 
 #endif

@@ -32,9 +32,10 @@ typedef enum {
     EVENT_DEVICE_CLAIMED,
     EVENT_DEVICE_RELEASED,
     EVENT_LINK_REFUSED,
-    EVENT_TRANSFER,
-    EVENT__MAX
+    EVENT_TRANSFER
 } SFEventKind;
+
+#define EVENT_KINDS         (EVENT_TRANSFER + 1)
 
 /* An event that waits; what its kind does not have is 0. */
 typedef struct SFEvent {
@@ -65,7 +66,7 @@ struct SFEvents {
     char *id;
     QEMUBH *bh;
     QSIMPLEQ_HEAD(, SFEvent) queue;
-    SFAllowance allowance[EVENT__MAX];
+    SFAllowance allowance[EVENT_KINDS];
     uint64_t suppressed;
     uint64_t refused[SF_REFUSAL__MAX];
     char *last_peer;
@@ -172,8 +173,6 @@ static void event_tell(SFEvents *events, const SFEvent *event)
     case EVENT_TRANSFER:
         tell_transfer(events, event);
         break;
-    case EVENT__MAX:
-        g_assert_not_reached();
     }
 }
 
@@ -374,7 +373,7 @@ SFEvents *sf_events_new(const char *id)
     events->id = g_strdup(id);
     events->bh = qemu_bh_new(events_tell, events);
     QSIMPLEQ_INIT(&events->queue);
-    for (unsigned i = 0; i < EVENT__MAX; i++) {
+    for (unsigned i = 0; i < EVENT_KINDS; i++) {
         events->allowance[i].credit = BURST * 1000;
         events->allowance[i].since = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
     }

@@ -108,61 +108,66 @@ void sf_handover_open(SFClient *client, SFChannel *channel)
  * The VM is here
  */
 
+/* Gives a channel to its endpoint, which may be NULL, or closes it. */
+typedef void ChannelGive(SFEndpoint *endpoint, SFClient *client,
+                         SFChannel *channel);
+
+static void client_hand_out(SFClient *client, ChannelGive *give)
+{
+    for (unsigned i = 0; i < client->channels->len; i++) {
+        SFChannel *channel = g_ptr_array_index(client->channels, i);
+        const SpiceFlowLinkMess *mess = &sf_channel_info(channel)->mess;
+
+        if (!sf_channel_closed(channel)) {
+            give(sf_server_endpoint(client->server, mess->channel_type,
+                                    mess->channel_id), client, channel);
+        }
+    }
+}
+
+static void give_resumed(SFEndpoint *endpoint, SFClient *client,
+                         SFChannel *channel)
+{
+    sf_event_channel_opened(client, channel);
+    if (!(endpoint && endpoint->ops->resume(endpoint, client, channel))) {
+        sf_channel_close(channel, SF_REASON_MIGRATION,
+                         "the VM came without its state");
+        sf_event_channel_closed(client, channel);
+    }
+}
+
+static void give_new(SFEndpoint *endpoint, SFClient *client,
+                     SFChannel *channel)
+{
+    sf_channel_await(channel, false);
+    if (endpoint &&
+        endpoint->ops->may_open(endpoint, client) == SPICE_LINK_ERR_OK) {
+        sf_event_channel_opened(client, channel);
+        endpoint->ops->open(endpoint, client, channel);
+    } else {
+        sf_channel_close(channel, SF_REASON_MIGRATION,
+                         "the channel is not free");
+    }
+}
+
 static void client_arrive(SFHandover *handover, SFClient *client)
 {
-    SFServer *server = handover->server;
-
     joining_take(handover, client);
     client_set_move(client, SF_MOVE_ARRIVING);
     sf_client_register(client);
     sf_main_channel_resume(client);
-    for (unsigned i = 0; i < client->channels->len; i++) {
-        SFChannel *channel = g_ptr_array_index(client->channels, i);
-        const SpiceFlowLinkMess *mess = &sf_channel_info(channel)->mess;
-        SFEndpoint *endpoint = sf_server_endpoint(server, mess->channel_type,
-                                                  mess->channel_id);
-
-        if (sf_channel_closed(channel)) {
-            continue;
-        }
-        sf_event_channel_opened(client, channel);
-        if (!(endpoint && endpoint->ops->resume(endpoint, client, channel))) {
-            sf_channel_close(channel, SF_REASON_MIGRATION,
-                             "the VM came without its state");
-            sf_event_channel_closed(client, channel);
-        }
-    }
+    client_hand_out(client, give_resumed);
 }
 
 /* Nothing is left of what it had: INIT, and its channels as new ones. */
 static void client_begin(SFHandover *handover, SFClient *client)
 {
-    SFServer *server = handover->server;
-
     joining_take(handover, client);
     client_set_move(client, SF_MOVE_NONE);
     sf_client_register(client);
     sf_main_channel_start(client);
     client->attached = true;
-    for (unsigned i = 0; i < client->channels->len; i++) {
-        SFChannel *channel = g_ptr_array_index(client->channels, i);
-        const SpiceFlowLinkMess *mess = &sf_channel_info(channel)->mess;
-        SFEndpoint *endpoint = sf_server_endpoint(server, mess->channel_type,
-                                                  mess->channel_id);
-
-        if (sf_channel_closed(channel)) {
-            continue;
-        }
-        sf_channel_await(channel, false);
-        if (endpoint && endpoint->ops->may_open(endpoint, client) ==
-                        SPICE_LINK_ERR_OK) {
-            sf_event_channel_opened(client, channel);
-            endpoint->ops->open(endpoint, client, channel);
-        } else {
-            sf_channel_close(channel, SF_REASON_MIGRATION,
-                             "the channel is not free");
-        }
-    }
+    client_hand_out(client, give_new);
 }
 
 /* What was restored of clients that are not here is for nobody. */

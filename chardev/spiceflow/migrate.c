@@ -194,13 +194,11 @@ static int device_post_save(void *opaque)
 static int device_pre_load(void *opaque)
 {
     SFDevice *device = opaque;
-    SpiceFlowClientParams params = sf_device_client_params(device, 1);
+    size_t max = sf_device_queued_max(device);
 
     sf_saved_clear(&device->saved);
     sf_moving_clear(&device->moving);
-    device->saved.data_max = MIN(MAX(spice_flow_saved_max(device->flow,
-                                                          &params),
-                                     SF_SAVED_DATA_MIN), INT32_MAX);
+    device->saved.data_max = CLAMP(max, SF_SAVED_DATA_MIN, INT32_MAX);
     return 0;
 }
 

@@ -27,13 +27,11 @@ const char *sf_reason_text(SFReason reason)
 
 SFReason sf_reason_of_flow(SpiceFlowReason reason)
 {
-    switch (reason) {
-    case SPICE_FLOW_TOKEN_VIOLATION:
-        return SF_REASON_TOKEN_VIOLATION;
-    case SPICE_FLOW_STALLED:
-        return SF_REASON_STALLED;
-    case SPICE_FLOW_OVERFLOW:
-        return SF_REASON_OVERFLOW;
-    }
-    g_assert_not_reached();
+    static const SFReason of[] = {
+        [SPICE_FLOW_TOKEN_VIOLATION] = SF_REASON_TOKEN_VIOLATION,
+        [SPICE_FLOW_STALLED] = SF_REASON_STALLED,
+        [SPICE_FLOW_OVERFLOW] = SF_REASON_OVERFLOW,
+    };
+
+    return of[reason];
 }

@@ -379,29 +379,6 @@ static void server_finalize(Object *obj)
  * Properties
  */
 
-/* A number among the properties: where it is kept and what it may be. */
-typedef struct NumberProp {
-    const char *name;
-    size_t offset;
-    uint64_t min;
-    uint64_t max;
-    bool is_size;
-} NumberProp;
-
-#define NUMBER(prop, field, lo, hi)                                     \
-    { .name = prop, .offset = offsetof(SFServer, field), .min = lo,     \
-      .max = hi, .is_size = sizeof_field(SFServer, field) == 8 }
-
-static const NumberProp number_props[] = {
-    NUMBER("max-clients", max_clients, 1, 1024),
-    NUMBER("agent-window", agent_window, 1, AGENT_WINDOW_MAX),
-    NUMBER("agent-max-clipboard", agent_max_clipboard, 0, UINT32_MAX),
-    NUMBER("link-timeout", link_timeout, 1, INT32_MAX),
-    NUMBER("stall-timeout", stall_timeout, 1, INT32_MAX),
-    NUMBER("max-pending-links", max_pending_links, 1, 65536),
-    NUMBER("migrate-timeout", migrate_timeout, 1, INT32_MAX),
-};
-
 static void server_policy_changed(SFServer *server)
 {
     SFDevice *agent = server->agent;
@@ -419,6 +396,36 @@ static void server_stall_timeout_changed(SFServer *server)
         sf_device_stall_timeout_changed(device);
     }
 }
+
+/*
+ * A number among the properties: where it is kept, what it may be, and who is
+ * told of a new one at once.
+ */
+typedef struct NumberProp {
+    const char *name;
+    size_t offset;
+    uint64_t min;
+    uint64_t max;
+    bool is_size;
+    void (*changed)(SFServer *server);
+} NumberProp;
+
+#define NUMBER(prop, field, lo, hi, ...)                                \
+    { .name = prop, .offset = offsetof(SFServer, field), .min = lo,     \
+      .max = hi, .is_size = sizeof_field(SFServer, field) == 8,         \
+      __VA_ARGS__ }
+
+static const NumberProp number_props[] = {
+    NUMBER("max-clients", max_clients, 1, 1024),
+    NUMBER("agent-window", agent_window, 1, AGENT_WINDOW_MAX),
+    NUMBER("agent-max-clipboard", agent_max_clipboard, 0, UINT32_MAX,
+           .changed = server_policy_changed),
+    NUMBER("link-timeout", link_timeout, 1, INT32_MAX),
+    NUMBER("stall-timeout", stall_timeout, 1, INT32_MAX,
+           .changed = server_stall_timeout_changed),
+    NUMBER("max-pending-links", max_pending_links, 1, 65536),
+    NUMBER("migrate-timeout", migrate_timeout, 1, INT32_MAX),
+};
 
 static void number_get(Object *obj, Visitor *v, const char *name, void *opaque,
                        Error **errp)
@@ -454,8 +461,9 @@ static void number_set(Object *obj, Visitor *v, const char *name, void *opaque,
     } else {
         *(uint32_t *)field = value;
     }
-    server_policy_changed(SPICEFLOW_SERVER(obj));
-    server_stall_timeout_changed(SPICEFLOW_SERVER(obj));
+    if (prop->changed) {
+        prop->changed(SPICEFLOW_SERVER(obj));
+    }
 }
 
 /* A text among the properties, fixed once the server listens. */

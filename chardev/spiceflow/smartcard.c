@@ -123,10 +123,6 @@ static void reader_attach(SFReader *reader, SFCardClient *card)
     SpiceFlowClientParams params =
         sf_device_client_params(reader->device, card->client->id);
 
-    /* Room for what one read may still bring: see card_room(). */
-    params.to_guest_bytes += 2 * SPICE_FLOW_VSC_MAX_SIZE;
-    params.to_guest_messages +=
-        2 * SPICE_FLOW_VSC_MAX_SIZE / SPICE_FLOW_VSC_HEADER_SIZE;
     reader->owner = card;
     reader->commands = 0;
     reader->unplugged = false;
@@ -699,7 +695,6 @@ static bool card_init(SFDevice *device, Error **errp)
     SFServer *server = device->server;
     SpiceFlowParams params = {
         .framing = SPICE_FLOW_FRAMED,
-        .max_clients = 1,
         .max_message = SPICE_FLOW_VSC_MAX_SIZE,
         .stall_timeout = server->stall_timeout,
     };
@@ -835,6 +830,21 @@ static bool card_restore(SFDevice *device, const SFSaved *saved, Error **errp)
     return true;
 }
 
+/* Room for what one read may still bring: see card_room(). */
+static void card_client_params(const SFDevice *device,
+                               SpiceFlowClientParams *params)
+{
+    params->to_guest_bytes += 2 * SPICE_FLOW_VSC_MAX_SIZE;
+    params->to_guest_messages +=
+        2 * SPICE_FLOW_VSC_MAX_SIZE / SPICE_FLOW_VSC_HEADER_SIZE;
+}
+
+/* What the device has said of a message. */
+static size_t card_saved_max(const SFDevice *device, uint32_t num_clients)
+{
+    return SPICE_FLOW_VSC_MAX_SIZE;
+}
+
 static void card_lose(SFDevice *device)
 {
     SFReader *reader = device->priv;
@@ -864,4 +874,6 @@ const SFKind sf_card_kind = {
     .restore = card_restore,
     .lose = card_lose,
     .place = card_place,
+    .client_params = card_client_params,
+    .saved_max = card_saved_max,
 };

@@ -405,13 +405,8 @@ static void vmc_follow(SFVmc *vmc, const uint8_t *buf, size_t len, bool behind)
 static bool vmc_nobody(const SFDevice *device)
 {
     const SFVmc *vmc = device->priv;
-    SpiceFlowInfo info;
 
-    if (!vmc->guard || vmc->awaiting) {
-        return false;
-    }
-    spice_flow_info(device->flow, &info);
-    return info.clients == 0;
+    return vmc->guard && !vmc->flow_client && !vmc->awaiting;
 }
 
 static size_t vmc_write(SFDevice *device, const uint8_t *buf, size_t len)
@@ -423,7 +418,7 @@ static size_t vmc_write(SFDevice *device, const uint8_t *buf, size_t len)
         return 0;
     }
     n = spice_flow_send_stream(device->flow, buf, len);
-    if (vmc->guard && (vmc->channel || vmc->awaiting)) {
+    if (vmc->guard) {
         vmc_follow(vmc, buf, n, n < len);
     }
     return n;
@@ -542,7 +537,7 @@ static const SFEndpointOps vmc_endpoint_ops = {
  */
 
 /* What waits is of one read, and one message more that was compressed. */
-static size_t vmc_saved_max(const SFDevice *device)
+static size_t vmc_saved_max(const SFDevice *device, uint32_t num_clients)
 {
     const SFVmc *vmc = device->priv;
 
@@ -660,7 +655,6 @@ static bool vmc_init(SFDevice *device, Error **errp)
     SFVmc *vmc = g_new0(SFVmc, 1);
     SpiceFlowParams params = {
         .framing = SPICE_FLOW_RAW,
-        .max_clients = 1,
         .max_message = SF_MESSAGE_MAX,
         .stall_timeout = device->server->stall_timeout,
     };

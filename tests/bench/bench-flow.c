@@ -200,7 +200,6 @@ static void bench_open(Bench *b, SpiceFlowFraming framing)
     const SpiceFlowParams params = {
         .framing = framing,
         .self_tokens = 1,
-        .max_clients = IDLE_CLIENTS,
         .max_message = 64 * 1024,
         .stall_timeout = 30000,
     };

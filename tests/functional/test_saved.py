@@ -2,12 +2,14 @@
 """States that are saved at odd moments, by machines that are put together in
 another order, and loaded again and again."""
 
+import os
 import re
 
-from lib import agentguest as ag, migration, paths, spiceclient as sc
+from lib import agentguest as ag, migration, paths, spiceclient as sc, vsc
 from lib.agentguest import DATA
 from lib.agentscript import AgentScript
 from lib.guest import words
+from lib.paths import seconds
 from lib.process import wait_until
 from lib.rig import (AGENT, PORT, agent_port_args, chardev_args, port_args,
                      server_args)
@@ -247,3 +249,99 @@ class TestOrder:
             assert port.receive_data(8000) == words(1000, seed)
             job.result()
             session.close()
+
+
+class TestBound:
+    """A state is never larger than `saved-max` says, whatever waits, and the
+    bound follows what is allowed at run time."""
+
+    CLIENTS = 3
+    NAMES = (("agent", "vdagent"), ("a", PORT), ("card", "smartcard"),
+             ("usb", "usbredir"))
+
+    def setup(self, rig):
+        self.rig = rig
+
+    def machine(self):
+        args = list(server_args(self.rig.path("spice-%d" %
+                                              len(self.rig.qemus))))
+        self.socket = args[1].rpartition("path=")[2]
+        self.far = {}
+        for chardev, name in self.NAMES:
+            self.far[chardev] = self.rig.path("%s-%d" % (
+                chardev, len(self.rig.qemus)))
+            args += ag.bridge_args(self.far[chardev], name, chardev,
+                                   "bridge-" + chardev)
+        self.qemu = self.rig.qemu(*args, machine="none")
+
+    def bound(self):
+        return sum(self.qemu.flow(chardev)["saved-max"]
+                   for chardev, _ in self.NAMES)
+
+    def size(self):
+        path = self.rig.path("state-%d" % len(self.rig.qemus))
+        migration.migrate(self.qemu, "file:" + path)
+        return os.path.getsize(path)
+
+    def queued(self):
+        flows = [self.qemu.flow(chardev) for chardev, _ in self.NAMES]
+        return sum(flow["to-guest-bytes"] + sum(
+            client["to-client-bytes"] for client in flow["clients"])
+            for flow in flows)
+
+    @staticmethod
+    def fill(channel, message):
+        """Send until nothing is taken any more."""
+        sock = channel.connection.sock
+        sock.settimeout(seconds(0.3))
+        data = message
+        try:
+            while True:
+                data = data[sock.send(data):] or message
+        except TimeoutError:
+            pass
+
+    def open(self, name):
+        far = ag.FarEnd(self.far[name])
+        self.rig.callback(far.close)
+        self.qemu.wait_flow(name, "guest-open", True)
+        return far
+
+    def test_full(self):
+        """Everything that can wait waits, of as many clients as may be."""
+        self.machine()
+        one = self.bound()
+        self.qemu.command("stop")
+        empty = self.size()
+        self.machine()
+        self.qemu.set("/objects/sf0", "agent-window", 200)
+        self.qemu.set("/objects/sf0", "max-clients", self.CLIENTS)
+        bound = self.bound()
+        assert bound > one + 2 * 200 * 2048, (one, bound)
+        agent, guest = self.open("agent"), self.open("a")
+        self.open("card")
+        sessions = [self.rig.raw(self.socket) for _ in range(self.CLIENTS)]
+        for session in sessions:
+            session.wait_agent()
+            session.main.agent_start(0)
+        port = sessions[0].open_port(PORT)
+        card = vsc.Card(sessions[1])
+        card.say(vsc.READER_ADD, vsc.NO_READER, b"a reader\0")
+        wait_until(lambda: self.qemu.flow("card")["clients"], 5, "the reader")
+        guest.offer(bytes(64 << 20))
+        agent.offer(ag.chunks(ag.message(ag.CLIPBOARD, bytes(8 << 20))))
+        self.qemu.command("stop")
+        self.fill(port, port.message(sc.MSGC_DATA, bytes(65536)))
+        self.fill(card.channel, card.channel.message(
+            sc.MSGC_DATA, vsc.message("<", vsc.APDU, 0, bytes(3000))))
+        for session in sessions:
+            piece = ag.message(DATA, bytes(2048 - 20))
+            for _ in range(200):
+                session.main.agent_data(piece)
+        wait_until(lambda: self.qemu.flow("agent")
+                   ["to-guest-bytes"] >= self.CLIENTS * 200 * 2048, 5,
+                   "what clients sent the agent waits")
+        queued = self.queued()
+        assert queued > 3 << 20, queued
+        full = self.size()
+        assert queued < full - empty <= bound, (queued, full - empty, bound)

@@ -148,8 +148,8 @@ static void compare_saved(FlowPlay *play)
     if (what) {
         side_fail(s, "the saved state differs in %s", what);
     }
-    max = spice_flow_saved_max(s->flow, &s->same);
-    if (s->all_same && a.num_clients <= s->params.max_clients &&
+    max = spice_flow_saved_max(s->flow, &s->same, s->max_clients);
+    if (s->all_same && a.num_clients <= s->max_clients &&
         saved_size(&a) > max) {
         side_fail(s, "%zu bytes to save, the bound is %zu", saved_size(&a),
                   max);

@@ -637,8 +637,8 @@ static void side_open(Side *s, const uint32_t *v)
         .self_tokens = v[1],
         .max_message = CLAMP(v[2], 1, MAX_LEN),
         .stall_timeout = v[3],
-        .max_clients = v[4],
     };
+    s->max_clients = v[4];
     s->guest_room = UINT64_MAX;
     s->guest_chunk = 0;
     s->guest_fails = s->guest_over = false;

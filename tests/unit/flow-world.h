@@ -87,6 +87,7 @@ struct Side {
     bool has_snapshot;
     SpiceFlowSaved snapshot;
     Counters snapshot_at;
+    uint32_t max_clients;       /* for the bound of what is saved */
     SpiceFlowClientParams same;
     bool all_same;
 };

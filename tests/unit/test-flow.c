@@ -1019,7 +1019,6 @@ static void test_language(void)
 static const SpiceFlowParams plain_params = {
     .framing = SPICE_FLOW_FRAMED,
     .self_tokens = 2,
-    .max_clients = 2,
     .max_message = 64 * 1024,
     .stall_timeout = 100,
 };
@@ -1666,12 +1665,12 @@ static void test_saved_max(void)
     SpiceFlowClientParams params = plain_client;
     size_t fc, raw;
 
-    fc = spice_flow_saved_max(flow, &params);
+    fc = spice_flow_saved_max(flow, &params, 2);
     g_assert_cmpuint(fc, >=, 3 * (8 * 64 * 1024 + 256 * 1024));
     params.flow_control = false;
     params.to_guest_bytes = 1000;
     params.to_guest_messages = 4;
-    raw = spice_flow_saved_max(flow, &params);
+    raw = spice_flow_saved_max(flow, &params, 2);
     g_assert_cmpuint(fc - raw, >=, 3 * (8 * 64 * 1024 - 1000));
     spice_flow_close(flow);
 }

@@ -126,7 +126,8 @@ const char *spice_flow_check(const SpiceFlow *flow)
 }
 
 size_t spice_flow_saved_max(const SpiceFlow *flow,
-                            const SpiceFlowClientParams *client)
+                            const SpiceFlowClientParams *client,
+                            uint32_t num_clients)
 {
     const SpiceFlowParams *params = &flow->params;
     size_t bytes, buffers;
@@ -147,7 +148,7 @@ size_t spice_flow_saved_max(const SpiceFlow *flow,
      * One more client's worth may be left of one who went; the current buffer
      * is saved whole; and there are the server's own.
      */
-    return sizeof(SpiceFlowSaved) + (params->max_clients + (size_t)1) * bytes +
+    return sizeof(SpiceFlowSaved) + (num_clients + (size_t)1) * bytes +
            ((size_t)params->self_tokens + UNPAID_MAX + 1) *
            (params->max_message + sizeof(SpiceFlowSavedBuffer));
 }

@@ -122,8 +122,6 @@ typedef struct SpiceFlowOps {
  * struct SpiceFlowParams: the fixed properties of a device.
  * @framing: see SpiceFlowFraming
  * @self_tokens: buffers of the server's own that may wait for the guest
- * @max_clients: clients there can be at once; only used for the bound of
- *   what a migration carries
  * @max_message: bytes of the largest buffer to the guest and of the largest
  *   message to a client
  * @stall_timeout: ms after which a client that keeps others waiting goes
@@ -131,7 +129,6 @@ typedef struct SpiceFlowOps {
 typedef struct SpiceFlowParams {
     SpiceFlowFraming framing;
     uint32_t self_tokens;
-    uint32_t max_clients;
     size_t max_message;
     uint32_t stall_timeout;
 } SpiceFlowParams;
@@ -574,15 +571,16 @@ void spice_flow_client_foreach(SpiceFlow *flow,
                                void *data);
 
 /**
- * spice_flow_saved_max: bytes that the state of a device can grow to, with
- * max_clients clients of these properties.
+ * spice_flow_saved_max: bytes that the state of a device can grow to.
  * @flow: the machine
- * @client: their properties
+ * @client: properties of its clients
+ * @num_clients: as many of them
  *
  * Returns: an upper bound of SpiceFlowSaved in bytes, tables included.
  */
 size_t spice_flow_saved_max(const SpiceFlow *flow,
-                            const SpiceFlowClientParams *client);
+                            const SpiceFlowClientParams *client,
+                            uint32_t num_clients);
 
 /**
  * SpiceFlowSavedPlace: the queue that a saved buffer stood in.

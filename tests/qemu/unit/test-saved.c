@@ -97,7 +97,6 @@ static SpiceFlowParams flow_params(uint8_t type)
     return (SpiceFlowParams) {
         .framing = framed ? SPICE_FLOW_FRAMED : SPICE_FLOW_RAW,
         .self_tokens = agent ? 4 : 0,
-        .max_clients = agent ? CLIENTS : 1,
         .max_message = agent ? SPICE_VDAGENT_BUFFER_MAX : 64 * 1024,
         .stall_timeout = 30000,
     };

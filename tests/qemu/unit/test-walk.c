@@ -30,7 +30,7 @@ typedef struct Way {
 static void take_over(const SpiceFlowSaved *saved)
 {
     static const SpiceFlowOps ops;
-    SpiceFlowParams params = { .max_message = 4096, .max_clients = 5 };
+    SpiceFlowParams params = { .max_message = 4096 };
     SpiceFlow *flow = spice_flow_new(&ops, NULL, &params);
     g_autofree char *wrong = NULL;
 
