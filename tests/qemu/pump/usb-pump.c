@@ -32,6 +32,7 @@
 #include "qemu/units.h"
 #include "qom/object.h"
 
+#include "samples.h"
 #include "test-compat.h"
 
 #define TYPE_SPICEFLOW_USB_PUMP "spiceflow-usb-pump"
@@ -267,13 +268,6 @@ static void usb_pump_set_running(Object *obj, bool value, Error **errp)
     qemu_bh_schedule(p->bh);
 }
 
-static int usb_pump_compare(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-
-    return (x > y) - (x < y);
-}
-
 static void usb_pump_get_results(Object *obj, Visitor *v, const char *name,
                                  void *opaque, Error **errp)
 {
@@ -283,7 +277,7 @@ static void usb_pump_get_results(Object *obj, Visitor *v, const char *name,
     uint64_t p50 = 0, p99 = 0, transfers = p->done;
 
     if (done) {
-        qsort(p->samples, p->done, sizeof(p->samples[0]), usb_pump_compare);
+        pump_samples_sort(p->samples, p->done);
         p50 = p->samples[(uint64_t)p->done * 50 / 100];
         p99 = p->samples[(uint64_t)p->done * 99 / 100];
     }
