@@ -72,10 +72,8 @@ def test_lines(rig):
     qemu = vm(rig)
     log = tools.Running(rig, "spiceflow-log", rig.path("qmp"))
     attached(log, qemu)
-    try:
+    with sc.refused():
         rig.raw(password="wrong")
-    except sc.LinkRefused:
-        pass
     session = rig.raw(password="secret")
     port = session.open_port(PORT_NAME)
     port.send(999)

@@ -66,10 +66,8 @@ class TestTop(Screen):
         """One of everything."""
         session = self.rig.raw(password="secret")
         port = session.open_port(PORT_NAME)
-        try:
+        with sc.refused():
             self.rig.raw(password="wrong")
-        except sc.LinkRefused:
-            pass
         self.pump.start("echo", total=0, verify=False)
         port.send_data(b"12345")
         assert port.receive_data(5) == b"12345"

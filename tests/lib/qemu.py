@@ -5,6 +5,7 @@ QMP and the guest's two serial ports come through socket pairs whose other end
 QEMU inherits: no path, no port, no race with start-up.
 """
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -30,6 +31,18 @@ ACCELERATORS = {
 
 
 QmpError = qmp.Refused
+
+
+@contextlib.contextmanager
+def refused(*texts):
+    """The command that is given here is refused, with all of these texts in
+    what it says."""
+    try:
+        yield
+    except QmpError as error:
+        assert all(text in error.desc for text in texts), error
+    else:
+        raise AssertionError("the command was not refused")
 
 
 class Qmp(qmp.Qmp):

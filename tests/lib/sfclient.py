@@ -140,6 +140,14 @@ class SfClient:
                             r"^failed (%s\b|command|sha256)" % text)
         return fields(match.group(0))
 
+    def fails(self, *words, timeout=60):
+        """Wait for "failed WORDS..."; "done" is an error."""
+        try:
+            self.outcome(*words, timeout=timeout)
+        except ClientFailed:
+            return
+        raise AssertionError("'%s' ended well" % " ".join(words))
+
     def progress(self):
         """Numbers of the last progress line so far, or None."""
         self.poll()

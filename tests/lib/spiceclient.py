@@ -15,6 +15,7 @@ Message names are the protocol's own, from the client's point of view: what it
 sends begins with MSGC, what it receives with MSG.
 """
 
+import contextlib
 import hashlib
 import os
 import select
@@ -99,6 +100,17 @@ class LinkRefused(Exception):
                          (error, where))
         self.error = error
         self.where = where      # "reply" or "result"
+
+
+@contextlib.contextmanager
+def refused(error=None, where=None):
+    """The link that is made here is refused, with this error if given."""
+    try:
+        yield
+    except LinkRefused as why:
+        assert error in (None, why.error) and where in (None, why.where), why
+    else:
+        raise AssertionError("the link was not refused")
 
 
 # ---- encryption of the ticket, with integers only ----
