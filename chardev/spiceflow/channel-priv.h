@@ -67,6 +67,8 @@ struct SFChannel {
     size_t items_offset;        /* bytes of the first item already out */
     size_t queued;
     size_t control;             /* of these, the server's own */
+    unsigned in_row;            /* small messages sent with no word between */
+    unsigned corked;            /* of the queue, wait for others to come */
     size_t tls_retry;           /* length of a record that is half out */
     unsigned tls_vain;          /* looks for a further record: see tls_more() */
     unsigned tls_skip;
@@ -87,6 +89,8 @@ void channel_hold(SFChannel *channel, const uint8_t *data, size_t len);
 
 /* As sf_channel_send(), of any size and in any state. */
 void channel_send_control(SFChannel *channel, uint16_t type, GByteArray *body);
+/* Send what waits for others to come, if the socket takes it. */
+void channel_uncork(SFChannel *channel);
 /* Drop all that waits for the socket. */
 void channel_drop_items(SFChannel *channel);
 

@@ -7,6 +7,14 @@
  * the socket sends the queue many messages at a time.  With TLS the same is
  * done record by record: a header and what follows it are copied together to
  * fill one, the inside of a long body is encrypted from where it lies.
+ *
+ * A system call costs more than the bytes of a small message.  A guest that
+ * streams writes many of them before the main loop has its next turn, so when
+ * some have gone out in a row and the client has said nothing meanwhile, the
+ * next are corked: they are queued, although the socket would take them, and go
+ * out together in that turn, or when enough have come together.  A turn that
+ * finds only one ends it.  Who answers, or waits for an answer, never gets this
+ * far.
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
@@ -19,6 +27,11 @@
 #define WRITE_ITEMS         32
 /* Bytes of the largest TLS record. */
 #define TLS_RECORD          (16 * KiB)
+/* Small messages that go out one by one, before the next are corked. */
+#define IN_ROW_MAX          4
+/* Bytes of the largest message that is corked, and of all of them. */
+#define CORK_MESSAGE_MAX    (16 * KiB)
+#define CORK_MAX            (64 * KiB)
 /* Messages of the server's own that a client may leave unread. */
 #define CONTROL_MAX         (64 * KiB)
 
@@ -177,21 +190,50 @@ static gboolean channel_writable(QIOChannel *ioc, GIOCondition condition,
     return channel->out_tag ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
 }
 
+/* Some of the queue.  Returns whether the socket may take more. */
+static bool queue_write(SFChannel *channel)
+{
+    size_t asked;
+    ssize_t n = channel->info.tls ? tls_write(channel,
+                                              QSIMPLEQ_FIRST(&channel->items),
+                                              channel->items_offset, &asked)
+                                  : items_write(channel, &asked);
+
+    if (n > 0) {
+        items_advance(channel, n);
+    }
+    return n >= 0 && (size_t)n == asked;
+}
+
+static void cork_out(SFChannel *channel)
+{
+    if (channel->corked) {
+        trace_spiceflow_channel_uncork(channel->info.mess.channel_type,
+                                       channel->info.mess.channel_id,
+                                       channel->corked);
+        channel->corked = 0;
+    }
+}
+
+void channel_uncork(SFChannel *channel)
+{
+    if (channel->corked && !channel->failed) {
+        cork_out(channel);
+        while (!QSIMPLEQ_EMPTY(&channel->items) && queue_write(channel)) {
+            /* The next ones. */
+        }
+    }
+}
+
 static void channel_flush(SFChannel *channel)
 {
-    size_t asked = 0;
-    ssize_t n = 0;
-
-    /* After a short write the socket is full. */
-    while (n >= 0 && (size_t)n == asked &&
-           !channel->closed && !QSIMPLEQ_EMPTY(&channel->items)) {
-        n = channel->info.tls ? tls_write(channel,
-                                          QSIMPLEQ_FIRST(&channel->items),
-                                          channel->items_offset, &asked)
-                              : items_write(channel, &asked);
-        if (n > 0) {
-            items_advance(channel, n);
-        }
+    if (channel->corked == 1) {
+        channel->in_row = 0;
+    }
+    cork_out(channel);
+    while (!channel->closed && !QSIMPLEQ_EMPTY(&channel->items) &&
+           queue_write(channel)) {
+        /* The next ones. */
     }
     if (sf_channel_closed(channel) || QSIMPLEQ_EMPTY(&channel->items)) {
         g_clear_handle_id(&channel->out_tag, g_source_remove);
@@ -248,6 +290,28 @@ void sf_channel_send(SFChannel *channel, uint16_t type, GByteArray *body)
     }
 }
 
+/* Whether @item goes to the socket at once. */
+static bool item_is_next(SFChannel *channel, const SFItem *item)
+{
+    bool small = item_size(item) <= CORK_MESSAGE_MAX;
+
+    if (channel->corked && (!small || channel->corked == WRITE_ITEMS ||
+                            channel->queued >= CORK_MAX)) {
+        channel_flush(channel);
+    }
+    if (sf_channel_closed(channel)) {
+        return false;
+    }
+    if (QSIMPLEQ_EMPTY(&channel->items) && small &&
+        channel->in_row == IN_ROW_MAX) {
+        channel->corked = 1;
+        return false;
+    }
+    channel->corked += channel->corked > 0;
+    channel->in_row += small && channel->in_row < IN_ROW_MAX;
+    return QSIMPLEQ_EMPTY(&channel->items);
+}
+
 /* Returns how much of @item went out at once: 0 with anything before it. */
 static size_t item_write_directly(SFChannel *channel, SFItem *item)
 {
@@ -258,7 +322,7 @@ static size_t item_write_directly(SFChannel *channel, SFItem *item)
     size_t done = 0, asked;
     ssize_t n = 1;
 
-    if (!QSIMPLEQ_EMPTY(&channel->items)) {
+    if (!item_is_next(channel, item)) {
         return 0;
     }
     if (!channel->info.tls) {
@@ -279,10 +343,11 @@ static size_t item_write_directly(SFChannel *channel, SFItem *item)
 static bool item_send(SFChannel *channel, SFItem *direct,
                       void (*keep)(SFItem *item))
 {
+    g_autoptr(SFChannel) guard = sf_channel_ref(channel);
     size_t done = item_write_directly(channel, direct);
     SFItem *item;
 
-    if (done == item_size(direct) || channel->failed) {
+    if (done == item_size(direct) || sf_channel_closed(channel)) {
         return true;
     }
     item = g_memdup2(direct, sizeof(*direct));

@@ -199,6 +199,14 @@ static bool is_base_message(uint16_t type)
     }
 }
 
+/* It says that something was read, is no answer and waits for none. */
+static bool is_receipt(const SFChannel *channel)
+{
+    return is_base_message(channel->type) ||
+           (channel->type == SPICE_MSGC_MAIN_AGENT_TOKEN &&
+            channel->info.mess.channel_type == SPICE_CHANNEL_MAIN);
+}
+
 /* Returns false when the channel was closed for it. */
 static bool message_begin(SFChannel *channel)
 {
@@ -207,6 +215,9 @@ static bool message_begin(SFChannel *channel)
     trace_spiceflow_channel_receive(channel->info.mess.channel_type,
                                     channel->info.mess.channel_id,
                                     channel->type, channel->left);
+    if (!is_receipt(channel)) {
+        channel->in_row = 0;
+    }
     if (channel->move == MOVE_AWAITING) {
         channel->disposition = channel_arrival_header(channel);
     } else if (is_base_message(channel->type)) {
@@ -511,6 +522,7 @@ void sf_channel_close(SFChannel *channel, SFReason reason, const char *why)
     g_clear_handle_id(&channel->in_tag, g_source_remove);
     g_clear_handle_id(&channel->out_tag, g_source_remove);
     g_clear_handle_id(&channel->later_tag, g_source_remove);
+    channel_uncork(channel);
     channel_drop_items(channel);
     g_clear_pointer(&channel->gathered, g_byte_array_unref);
     g_clear_pointer(&channel->body, g_byte_array_unref);

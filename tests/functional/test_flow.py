@@ -6,6 +6,7 @@ what it is told, so what is measured is the back end alone.
 """
 
 import os
+import re
 import select
 import time
 
@@ -56,6 +57,63 @@ class Flow:
         return wait_until(lambda: sum(c["to-%s-bytes" % direction]
                                       for c in self.flow()["clients"]),
                           timeout, "bytes that wait")
+
+
+class TestCork(Flow):
+    """Small messages that a guest writes without a pause go out together;
+    nothing else waits for company."""
+
+    def setup(self, rig):
+        self.rig = rig
+        self.qemu = start(rig, "-trace", "spiceflow_channel_uncork")
+        self.pump = Pump(self.qemu)
+        self.seen = 0
+
+    def corks(self):
+        """How many messages went out together, each time since."""
+        lines = re.findall(r"spiceflow_channel_uncork channel 10:0 messages "
+                           r"(\d+)", self.qemu.log())
+        new, self.seen = lines[self.seen:], len(lines)
+        return [int(line) for line in new]
+
+    def stream(self, total, **settings):
+        """The client reads it all, and it is right."""
+        self.begin()
+        self.pump.start("source", total=total, **settings)
+        assert self.port.receive_data(total, 30) == pattern(total)
+        self.pump.wait()
+        self.session.close()
+
+    def test_burst(self):
+        """However small the messages are, or however large as long as they
+        are called small."""
+        for size, most in ((1, 32), (50, 32), (2000, 32), (16000, 5)):
+            self.stream(min(size * 5000, 4 * MIB), write_size=size)
+            corks = self.corks()
+            assert max(corks) == most, (size, max(corks))
+
+    def test_large(self):
+        """Large ones have no part in it."""
+        self.stream(8 * MIB, write_size=20000)
+        assert not self.corks()
+
+    def test_few(self):
+        """However few they are, they come, though nothing follows them."""
+        self.begin()
+        for count in range(1, 70):
+            self.pump.start("source", total=count, write_size=1)
+            assert self.port.receive_data(count, 5) == pattern(count), count
+            self.pump.wait()
+        assert self.corks()
+
+    def test_answers(self):
+        """Whoever waits for an answer gets what was said at once."""
+        self.begin()
+        self.pump.start("ping", write_size=100, count=500)
+        for _ in range(500):
+            self.port.send_data(self.port.receive_data(100))
+        self.pump.wait()
+        assert not self.corks()
 
 
 class TestBackPressure(Flow):

@@ -31,7 +31,7 @@ class AgentCrowd(Job):
 
     def cpu(self, setup, clients):
         """CPU seconds per GiB of the guest's stream."""
-        total = max(1, min(setup.total, GIB) // 4 // clients // CHUNK) * CHUNK
+        total = max(1, min(setup.total, 4 * GIB) // 1024 // CHUNK) * CHUNK
         # What the agent says before there is a client is heard by nobody
         pump = {'mode': 'source', 'agent': True, 'total': CHUNK}
         with contextlib.ExitStack() as stack:
