@@ -11,6 +11,7 @@ import select
 import time
 
 from lib import spiceclient as sc
+from lib.paths import seconds
 from lib.process import wait_until
 from lib.pump import Pump, pattern, pump_args
 from lib.samples import MIB
@@ -238,7 +239,7 @@ class TestBackPressure(Flow):
                          for at in range(0, total, 50000))
         port.connection.sock.setblocking(False)
         stream = bytearray()
-        end = time.monotonic() + 30
+        end = time.monotonic() + seconds(30)
         while len(back) < total and time.monotonic() < end:
             try:
                 sent += port.connection.sock.send(whole[sent:sent + 200000])
