@@ -67,6 +67,7 @@ struct SFChannel {
     size_t items_offset;        /* bytes of the first item already out */
     size_t queued;
     size_t control;             /* of these, the server's own */
+    size_t untried;             /* of these, come since the socket was tried */
     unsigned in_row;            /* small messages sent with no word between */
     unsigned corked;            /* of the queue, wait for others to come */
     size_t tls_retry;           /* length of a record that is half out */

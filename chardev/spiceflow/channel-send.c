@@ -15,6 +15,10 @@
  * out together in that turn, or when enough have come together.  A turn that
  * finds only one ends it.  Who answers, or waits for an answer, never gets this
  * far.
+ *
+ * While a guest fills the queue, the socket runs empty and the client waits, for
+ * the main loop has no turn.  So the socket is tried again each time that so much
+ * has come.
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
@@ -29,9 +33,10 @@
 #define TLS_RECORD          (16 * KiB)
 /* Small messages that go out one by one, before the next are corked. */
 #define IN_ROW_MAX          4
-/* Bytes of the largest message that is corked, and of all of them. */
+/* Bytes of the largest message that is corked. */
 #define CORK_MESSAGE_MAX    (16 * KiB)
-#define CORK_MAX            (64 * KiB)
+/* Bytes that come before a socket that was full or corked is tried again. */
+#define UNTRIED_MAX         (64 * KiB)
 /* Messages of the server's own that a client may leave unread. */
 #define CONTROL_MAX         (64 * KiB)
 
@@ -230,6 +235,7 @@ static void channel_flush(SFChannel *channel)
     if (channel->corked == 1) {
         channel->in_row = 0;
     }
+    channel->untried = 0;
     cork_out(channel);
     while (!channel->closed && !QSIMPLEQ_EMPTY(&channel->items) &&
            queue_write(channel)) {
@@ -257,6 +263,7 @@ static void item_queue(SFChannel *channel, SFItem *item)
 {
     QSIMPLEQ_INSERT_TAIL(&channel->items, item, next);
     channel->queued += item_size(item);
+    channel->untried += item_size(item);
     if (!item->counts) {
         channel->control += item_size(item);
     }
@@ -295,8 +302,9 @@ static bool item_is_next(SFChannel *channel, const SFItem *item)
 {
     bool small = item_size(item) <= CORK_MESSAGE_MAX;
 
-    if (channel->corked && (!small || channel->corked == WRITE_ITEMS ||
-                            channel->queued >= CORK_MAX)) {
+    if (channel->corked == WRITE_ITEMS || (channel->corked && !small) ||
+        (channel->untried &&
+         channel->untried + item_size(item) > UNTRIED_MAX)) {
         channel_flush(channel);
     }
     if (sf_channel_closed(channel)) {

@@ -10,6 +10,7 @@ from .processes import Peer, Qemu
 
 MIB, GIB = 1 << 20, 1 << 30
 CHUNK, CHUNK_HEADER = 2056, 8           # of the pump as an agent
+STREAM = 16 * MIB                       # to each of its clients
 
 
 class AgentCrowd(Job):
@@ -31,7 +32,7 @@ class AgentCrowd(Job):
 
     def cpu(self, setup, clients):
         """CPU seconds per GiB of the guest's stream."""
-        total = max(1, min(setup.total, 4 * GIB) // 1024 // CHUNK) * CHUNK
+        total = STREAM // CHUNK * CHUNK
         # What the agent says before there is a client is heard by nobody
         pump = {'mode': 'source', 'agent': True, 'total': CHUNK}
         with contextlib.ExitStack() as stack:
