@@ -34,8 +34,6 @@
 #include <netinet/tcp.h>
 #endif
 
-/* Bytes of one read. */
-#define READ_SIZE           (64 * KiB)
 /* Full reads in a row before other sources get their turn. */
 #define READS_PER_TURN      4
 /* Turns of the main loop in which no further TLS record is looked for. */
@@ -391,9 +389,9 @@ static void tls_looked(SFChannel *channel, bool found)
 static size_t channel_room(SFChannel *channel)
 {
     size_t room = channel_moves(channel) || !channel->ops->room ?
-                  READ_SIZE : channel->ops->room(channel->opaque);
+                  SF_CHANNEL_READ_MAX : channel->ops->room(channel->opaque);
 
-    return MIN(room, READ_SIZE);
+    return MIN(room, SF_CHANNEL_READ_MAX);
 }
 
 /* Bytes fresh from the socket. */
@@ -448,7 +446,8 @@ static bool channel_read_some(SFChannel *channel, uint8_t *data, bool again)
 
 static void channel_read(SFChannel *channel)
 {
-    QEMU_UNINITIALIZED uint8_t data[READ_SIZE];
+    /* Of the main loop's stack, which has megabytes. */
+    QEMU_UNINITIALIZED uint8_t data[SF_CHANNEL_READ_MAX];
     unsigned turns = READS_PER_TURN;
     bool more = true;
 

@@ -10,9 +10,13 @@
 #include "chardev/spiceflow/flow.h"
 #include "chardev/spiceflow/wire.h"
 #include "io/channel.h"
+#include "qemu/units.h"
 #include "reason.h"
 
 typedef struct SFChannel SFChannel;
+
+/* Bytes of the largest read: more than a UNIX socket holds. */
+#define SF_CHANNEL_READ_MAX (256 * KiB)
 
 /**
  * SFBody: what to do with a message whose header has come.

@@ -836,7 +836,7 @@ static void card_client_params(const SFDevice *device,
 {
     params->to_guest_bytes += 2 * SPICE_FLOW_VSC_MAX_SIZE;
     params->to_guest_messages +=
-        2 * SPICE_FLOW_VSC_MAX_SIZE / SPICE_FLOW_VSC_HEADER_SIZE;
+        SF_CHANNEL_READ_MAX / SPICE_FLOW_VSC_HEADER_SIZE;
 }
 
 /* What the device has said of a message. */

@@ -300,7 +300,6 @@ static void vmc_channel_received(void *opaque)
 static size_t vmc_channel_room(void *opaque)
 {
     SFVmc *vmc = opaque;
-
     size_t room = spice_flow_client_room(vmc->flow_client);
 
     return vmc->pending->len || room < SLACK * 2 ? 0 : room - SLACK;
@@ -363,7 +362,6 @@ static GByteArray *vmc_compress(SFVmc *vmc, SpiceFlowMessage *msg)
 static bool vmc_flow_send(void *opaque, SpiceFlowMessage *msg)
 {
     SFVmc *vmc = opaque;
-
     GByteArray *body = vmc_compress(vmc, msg);
 
     if (body) {
@@ -541,7 +539,7 @@ static size_t vmc_saved_max(const SFDevice *device, uint32_t num_clients)
 {
     const SFVmc *vmc = device->priv;
 
-    return SF_MESSAGE_MAX + SF_UNCOMPRESSED_MAX +
+    return SF_CHANNEL_READ_MAX + SF_UNCOMPRESSED_MAX +
            (vmc->guard ? SPICE_FLOW_USBREDIR_SAVED_MAX : 0);
 }
 
