@@ -16,9 +16,9 @@
  * finds only one ends it.  Who answers, or waits for an answer, never gets this
  * far.
  *
- * While a guest fills the queue, the socket runs empty and the client waits, for
- * the main loop has no turn.  So the socket is tried again each time that so much
- * has come.
+ * While a guest fills the queue, the socket runs empty and the client waits,
+ * for the main loop has no turn.  So the socket is tried again each time that
+ * enough has come.
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
