@@ -348,10 +348,10 @@ static size_t item_write_directly(SFChannel *channel, SFItem *item)
  * Send now what can be; returns whether it is all out.  What is not gets
  * queued, with its bytes made its own by @keep.
  */
-static bool item_send(SFChannel *channel, SFItem *direct,
+static bool item_send(SFChannel *borrowed, SFItem *direct,
                       void (*keep)(SFItem *item))
 {
-    g_autoptr(SFChannel) guard = sf_channel_ref(channel);
+    g_autoptr(SFChannel) channel = sf_channel_ref(borrowed);
     size_t done = item_write_directly(channel, direct);
     SFItem *item;
 
