@@ -70,6 +70,7 @@ struct SFChannel {
     size_t untried;             /* of these, come since the socket was tried */
     unsigned in_row;            /* small messages sent with no word between */
     unsigned corked;            /* of the queue, wait for others to come */
+    bool flushing;              /* who is told of what is out may send again */
     size_t tls_retry;           /* length of a record that is half out */
     unsigned tls_vain;          /* looks for a further record: see tls_more() */
     unsigned tls_skip;

@@ -222,7 +222,7 @@ static void cork_out(SFChannel *channel)
 
 void channel_uncork(SFChannel *channel)
 {
-    if (channel->corked && !channel->failed) {
+    if (channel->corked && !channel->failed && !channel->flushing) {
         cork_out(channel);
         while (!QSIMPLEQ_EMPTY(&channel->items) && queue_write(channel)) {
             /* The next ones. */
@@ -232,15 +232,21 @@ void channel_uncork(SFChannel *channel)
 
 static void channel_flush(SFChannel *channel)
 {
+    if (channel->flushing) {
+        return;
+    }
     if (channel->corked == 1) {
         channel->in_row = 0;
     }
-    channel->untried = 0;
     cork_out(channel);
+    channel->flushing = true;
     while (!channel->closed && !QSIMPLEQ_EMPTY(&channel->items) &&
            queue_write(channel)) {
         /* The next ones. */
     }
+    channel->flushing = false;
+    channel->corked = 0;
+    channel->untried = 0;
     if (sf_channel_closed(channel) || QSIMPLEQ_EMPTY(&channel->items)) {
         g_clear_handle_id(&channel->out_tag, g_source_remove);
     } else if (!channel->out_tag) {
@@ -302,7 +308,7 @@ static bool item_is_next(SFChannel *channel, const SFItem *item)
 {
     bool small = item_size(item) <= CORK_MESSAGE_MAX;
 
-    if (channel->corked == WRITE_ITEMS || (channel->corked && !small) ||
+    if (channel->corked >= WRITE_ITEMS || (channel->corked && !small) ||
         (channel->untried &&
          channel->untried + item_size(item) > UNTRIED_MAX)) {
         channel_flush(channel);
