@@ -210,23 +210,22 @@ static bool queue_write(SFChannel *channel)
     return n >= 0 && (size_t)n == asked;
 }
 
-static void cork_out(SFChannel *channel)
+static void queue_write_all(SFChannel *channel)
 {
     if (channel->corked) {
         trace_spiceflow_channel_uncork(channel->info.mess.channel_type,
                                        channel->info.mess.channel_id,
                                        channel->corked);
-        channel->corked = 0;
+    }
+    while (!QSIMPLEQ_EMPTY(&channel->items) && queue_write(channel)) {
+        /* The next ones; a channel that is closed meanwhile has none. */
     }
 }
 
 void channel_uncork(SFChannel *channel)
 {
     if (channel->corked && !channel->failed && !channel->flushing) {
-        cork_out(channel);
-        while (!QSIMPLEQ_EMPTY(&channel->items) && queue_write(channel)) {
-            /* The next ones. */
-        }
+        queue_write_all(channel);
     }
 }
 
@@ -238,12 +237,8 @@ static void channel_flush(SFChannel *channel)
     if (channel->corked == 1) {
         channel->in_row = 0;
     }
-    cork_out(channel);
     channel->flushing = true;
-    while (!channel->closed && !QSIMPLEQ_EMPTY(&channel->items) &&
-           queue_write(channel)) {
-        /* The next ones. */
-    }
+    queue_write_all(channel);
     channel->flushing = false;
     channel->corked = 0;
     channel->untried = 0;
