@@ -783,6 +783,11 @@ static const FlowScript flow_scripts[] = {
       "open self=1\n" "start\n" "add a\n" "guest 100 chunk=4\n"
       "in write: reset\n" "write a 10\n"
       "expect guest=4 queue=0\n" "expect a tokens=4 due=0\n" },
+    { "inside/reset-from-send-of-an-older-message",
+      "open raw max=1\n" "start\n" "add a send=0\n" "add b raw\n"
+      "in send: stream 3\n" "in send: sendto a 1\n" "in send: grant a 9\n"
+      "in send: reset\n" "stream 5 -> 5\n"
+      "expect a got=4\n" "expect b got=5\n" },
     { "inside/close-from-write",
       "open\n" "start\n" "add a\n" "in write: close\n" "write a 10\n"
       "open\n" "start\n" "add a\n" "in write: close\n" "server 10\n" },
