@@ -589,7 +589,7 @@ int64_t flow_model_tick(FlowModel *m, int64_t now)
     int64_t next = now + MAX(timeout / 4, 1);
     GPtrArray *all;
 
-    if (!m->clock_runs) {
+    if (!m->clock_runs || !m->running) {
         return -1;
     }
     model_enter(m);

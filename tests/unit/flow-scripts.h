@@ -853,6 +853,11 @@ static const FlowScript flow_scripts[] = {
       "in wake: send 1\n"
       "grant b 1\n"
       "calls wake wake send:b:1 clock:1\n" },
+    { "inside/tick-after-stop",
+      "open timeout=4\n" "start\n" "add a send=9\n" "add b send=9\n"
+      "stuck a 1\n" "send 1\n" "tick 1\n"
+      "in send: stop\n" "in send: tick 99\n" "send 1\n"
+      "expect live=2 running=0\n" "move 0\n" },
     { "inside/wake-after-clock",
       "open\n" "start\n" "add a send=0 ring=1\n" "add b send=1\n"
       "in clock: remove b\n"

@@ -487,7 +487,8 @@ int64_t spice_flow_tick(SpiceFlow *flow, int64_t now)
     int64_t timeout = flow->params.stall_timeout;
     int64_t next = now + MAX(timeout / 4, 1);
 
-    if (!flow->clock_runs) {
+    /* stopped within an op, the clock op is still to come */
+    if (!flow->clock_runs || !flow->running) {
         return -1;
     }
     flow_enter(flow);

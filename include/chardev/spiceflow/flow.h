@@ -235,6 +235,8 @@ void spice_flow_reset(SpiceFlow *flow);
  * @flow: the machine
  * @now: ms, monotonic
  *
+ * Nothing grows older while the device is stopped.
+ *
  * Returns: when it wants to be called again (ms), or -1: not before the clock
  * op says so.
  */
