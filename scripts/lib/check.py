@@ -7,7 +7,7 @@ and fills its Tally: what passed, what failed, what was skipped and why.  Most
 steps are one of a few kinds:
 
     meson   a build of the core by itself, its tests counted from TAP
-    fuzz    each libFuzzer program for some seconds
+    fuzz    each libFuzzer program, with some of the inputs it thinks of
     qemu    tests that are built inside QEMU
     script  another program, counted by its last line if that is
             "N passed, N failed", by what unittest says, else by its exit
@@ -240,33 +240,52 @@ LANE = """for command in "$@"; do
 done"""
 
 
-def fuzz(step):
-    """Each fuzzer for some seconds, beginning with its corpus.
+# Inputs that a short run tries, by fuzzer; the machine at the heart of it is
+# slow, as each of its inputs is a life of both the machine and the model.
+FUZZ_INPUTS = {"flow": 100000, "vdagent": 25000}
+FUZZ_INPUTS_OTHERS = 300000
 
-    The machine at the heart of it gets the most, and a processor for itself;
-    the others have their turns on another meanwhile."""
+
+def fuzz(step):
+    """Each fuzzer, beginning with its corpus.
+
+    A short run tries the same inputs whenever the code is the same, so that
+    who changes nothing sees nothing new; a long one draws new ones, for three
+    minutes each.  The heart of it has a processor for itself; the others have
+    their turns on another meanwhile."""
     build, env = core_build(step, "fuzz", "clang", "-Dfuzz=true")
     fuzzers = sorted(path for path in (build / "tests/fuzz").glob("fuzz-*")
                      if path.is_file() and os.access(path, os.X_OK))
     if not fuzzers:
         raise Failure("no fuzzer was built")
     lanes = {True: [], False: []}
+    # libFuzzer's choices also follow from where things lie in memory
+    same = ["setarch", "-R"]
+    if subprocess.run(same + ["true"], stdout=subprocess.DEVNULL,
+                      stderr=subprocess.DEVNULL, check=False).returncode:
+        same = []
     with tempfile.TemporaryDirectory(prefix="spiceflow-fuzz-") as folder:
         for program in fuzzers:
             name = program.name[len("fuzz-"):]
-            heart = name == "flow"
-            duration = 180 if step.check.long else 60 if heart else 8
-            fresh = Path(folder, name)
+            fresh, seeds = Path(folder, name), Path(folder, name + ".seeds")
             fresh.mkdir()
-            lanes[heart].append(shlex.join(map(str, (
-                program, "-max_total_time=%d" % duration, "-timeout=10",
+            # a list, as a folder has no order
+            seeds.write_text(",".join(map(str, sorted(
+                (ROOT / "tests/fuzz/corpus" / name).iterdir()))))
+            if step.check.long:
+                command = [program, "-max_total_time=180"]
+            else:
+                command = [*same, program, "-seed=1", "-reload=0",
+                           "-max_total_time=150", "-runs=%d" %
+                           FUZZ_INPUTS.get(name, FUZZ_INPUTS_OTHERS)]
+            lanes[name == "flow"].append(shlex.join(map(str, (
+                *command, "-timeout=10",
                 "-rss_limit_mb=1024", "-print_final_stats=1",
                 "-artifact_prefix=%s-" % (step.folder / "logs" / program.name),
-                ROOT / "tests/fuzz/corpus" / name, fresh))))
+                "-seed_inputs=@%s" % seeds, fresh))))
         both = " & ".join(shlex.join(("bash", "-c", LANE, "lane", *lane))
                           for lane in lanes.values() if lane)
-        step.run(["bash", "-c", both + " & wait"], env=env,
-                 timeout=3600 if step.check.long else 300)
+        step.run(["bash", "-c", both + " & wait"], env=env, timeout=3600)
         runs = 0
         for program in fuzzers:
             fresh = Path(folder, program.name[len("fuzz-"):])

@@ -788,6 +788,13 @@ static const FlowScript flow_scripts[] = {
       "in send: stream 3\n" "in send: sendto a 1\n" "in send: grant a 9\n"
       "in send: reset\n" "stream 5 -> 5\n"
       "expect a got=4\n" "expect b got=5\n" },
+    { "inside/resets-of-two-streams-in-one-another",
+      "open\n" "in send: reset\n" "start\n"
+      "add a send=15\n" "add b send=0 ringbytes=4\n"
+      "in send: stream 5\n" "in send: grant a 4\n" "in send: reset\n"
+      "send 23\n"
+      "in send: stream 27\n" "in send: reset\n" "grant b 4\n"
+      "sendto a 1\n" },
     { "inside/close-from-write",
       "open\n" "start\n" "add a\n" "in write: close\n" "write a 10\n"
       "open\n" "start\n" "add a\n" "in write: close\n" "server 10\n" },

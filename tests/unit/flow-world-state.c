@@ -130,9 +130,6 @@ static void who_restored(Side *s, const SpiceFlowSavedClient *saved, Who *old)
         w->next_own = old->next_own;
         w->any_all = old->any_all;
         w->any_own = old->any_own;
-        w->leaps = old->leaps;
-        w->leap_from = old->leap_from;
-        w->leap_len = old->leap_len;
         w->got = old->got;
     }
     w->c = s->is_model ? (void *)flow_model_client_find(s->model, id)

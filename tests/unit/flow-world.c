@@ -140,19 +140,6 @@ static void on_event(void *opaque, SpiceFlowEvent event, uint32_t client,
     side_note(opaque, NOTE_EVENT, event, client, value);
 }
 
-/*
- * A reset while the guest sends takes what waits, not what is still to be
- * handed out: the client goes on somewhere in that, at which message depends
- * on its place among the clients.
- */
-static bool client_leaps(Who *w, uint8_t to)
-{
-    bool leaps = w->leaps && ((to - w->leap_from) & 0x7f) <= w->leap_len;
-
-    w->leaps = w->leaps && !leaps;
-    return leaps;
-}
-
 static void client_gets(Who *w, const uint8_t *data, size_t len)
 {
     Side *s = w->side;
@@ -164,8 +151,7 @@ static void client_gets(Who *w, const uint8_t *data, size_t len)
         bool *any = own ? &w->any_own : &w->any_all;
         uint16_t *skip = own ? s->at.skip_own[w->id] : s->at.skip_all[w->id];
 
-        if (n != *next && !*any && (own || !client_leaps(w, n)) &&
-            !skip[n]--) {
+        if (n != *next && !*any && !skip[n]--) {
             side_fail(s, "client %c got byte %u, not %u", 'a' + w->id - 1, n,
                       *next);
         }
@@ -528,7 +514,6 @@ static uint64_t guest_sends(Side *s, size_t len, bool stream)
 {
     uint8_t bytes[MAX_LEN];
     uint8_t from = s->at.put_all, after;
-    uint8_t outer_from = s->send_from, outer_len = s->send_len;
     unsigned resets = s->resets;
     size_t n;
 
@@ -538,14 +523,15 @@ static uint64_t guest_sends(Side *s, size_t len, bool stream)
         stream_skips(s);        /* woken at the end of one that was cut */
     }
     s->at.put_all = after = (from + len) & 0x7f;
-    s->sends++;
-    s->send_from = from;
-    s->send_len = MIN(len, 127);
+    if (s->sends++) {
+        s->send_len = MIN(s->send_len + len, 127);
+    } else {
+        s->send_from = from;
+        s->send_len = MIN(len, 127);
+    }
     n = stream ? DEVICE(s, send_stream, bytes, len)
                : DEVICE(s, send, bytes, len) ? len : 0;
     s->sends--;
-    s->send_from = outer_from;
-    s->send_len = outer_len;
     memset(bytes, 0xff, sizeof(bytes));
     if (n == len) {
         return stream ? n : 1;
@@ -599,10 +585,12 @@ static void everyone_after_reset(Side *s)
             continue;
         }
         s->at.skip_all[i][s->at.put_all & 0x7f]++;
-        if (s->sends) {
-            w->leaps = true;
-            w->leap_from = s->send_from;
-            w->leap_len = s->send_len;
+        /*
+         * What is still to be handed out now goes on, from which message
+         * depends on the client's place among the clients.
+         */
+        for (unsigned n = 0; s->sends && n <= s->send_len; n++) {
+            s->at.skip_all[i][(s->send_from + n) & 0x7f]++;
         }
         s->at.skip_own[i][s->at.put_own[i] & 0x7f]++;
         w->view = w->window;

@@ -29,8 +29,6 @@ typedef struct Who {
     uint32_t delivered;         /* since the state was saved */
     uint8_t next_all, next_own; /* expected bytes of the two streams */
     bool any_all, any_own;      /* any byte is as good */
-    bool leaps;                 /* once, into what was sent during a reset */
-    uint8_t leap_from, leap_len;
     uint64_t got;
 } Who;
 
@@ -80,7 +78,7 @@ struct Side {
     bool any[8];
     Counters at;
     unsigned resets, sends;
-    uint8_t send_from, send_len;    /* of what is being sent, up to 127 */
+    uint8_t send_from, send_len;    /* of all that is being sent, in 0..127 */
     GArray *hooks;              /* FlowStep */
     GArray *notes;              /* Note: of this step */
     GByteArray *guest;          /* of this step */
