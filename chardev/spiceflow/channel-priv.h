@@ -9,6 +9,7 @@
 
 #include "qemu/queue.h"
 #include "channel.h"
+#include "tls-buffer.h"
 
 /* Where a channel is on the way of its client to another server. */
 typedef enum {
@@ -33,6 +34,7 @@ typedef struct SFItem {
 struct SFChannel {
     unsigned refs;
     SFChannelInfo info;
+    SFTlsBuffer *tls;           /* below the session, or NULL */
     char *peer;
     const SFChannelOps *ops;
     void *opaque;
@@ -71,9 +73,6 @@ struct SFChannel {
     unsigned in_row;            /* small messages sent with no word between */
     unsigned corked;            /* of the queue, wait for others to come */
     bool flushing;              /* who is told of what is out may send again */
-    size_t tls_retry;           /* length of a record that is half out */
-    unsigned tls_vain;          /* looks for a further record: see tls_more() */
-    unsigned tls_skip;
 };
 
 /* channel.c */
@@ -93,6 +92,8 @@ void channel_hold(SFChannel *channel, const uint8_t *data, size_t len);
 void channel_send_control(SFChannel *channel, uint16_t type, GByteArray *body);
 /* Send what waits for others to come, if the socket takes it. */
 void channel_uncork(SFChannel *channel);
+/* Send what a TLS session has to say of its own accord. */
+void channel_flush_session(SFChannel *channel);
 /* Drop all that waits for the socket. */
 void channel_drop_items(SFChannel *channel);
 

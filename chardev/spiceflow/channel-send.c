@@ -5,8 +5,8 @@
  * A message goes to the socket directly while nothing is queued, header and
  * body in one call.  What the socket does not take is queued, and a watch on
  * the socket sends the queue many messages at a time.  With TLS the same is
- * done record by record: a header and what follows it are copied together to
- * fill one, the inside of a long body is encrypted from where it lies.
+ * done by record: short messages are copied together to fill one, a long body
+ * is encrypted from where it lies, and the records leave together.
  *
  * A system call costs more than the bytes of a small message.  A guest that
  * streams writes many of them before the main loop has its next turn, so when
@@ -29,8 +29,6 @@
 
 /* Messages of one write. */
 #define WRITE_ITEMS         32
-/* Bytes of the largest TLS record. */
-#define TLS_RECORD          (16 * KiB)
 /* Small messages that go out one by one, before the next are corked. */
 #define IN_ROW_MAX          4
 /* Bytes of the largest message that is corked. */
@@ -132,58 +130,115 @@ static ssize_t items_write(SFChannel *channel, size_t *asked)
     return channel_writev(channel, iov, n);
 }
 
-static size_t item_copy(const SFItem *item, size_t skip, uint8_t *to,
-                        size_t room)
-{
-    size_t in_header = MIN(skip, item->header_len);
-    size_t n = MIN(room, item->header_len - in_header);
-    size_t m = MIN(room - n, item->len - (skip - in_header));
+/*
+ * TLS
+ */
 
-    memcpy(to, item->header + in_header, n);
-    if (m) {
-        memcpy(to + n, item->data + (skip - in_header), m);
+/* A place in the queue, or in a message that is not in it. */
+typedef struct Cursor {
+    const SFItem *item;         /* NULL: at the end */
+    size_t skip;                /* bytes of it that are done with */
+} Cursor;
+
+static void cursor_advance(Cursor *at, size_t n)
+{
+    at->skip += n;
+    while (at->item && at->skip >= item_size(at->item)) {
+        at->skip -= item_size(at->item);
+        at->item = QSIMPLEQ_NEXT(at->item, next);
     }
-    return n + m;
+}
+
+/* The bytes at @at that lie in one place. */
+static struct iovec cursor_piece(const Cursor *at)
+{
+    const SFItem *item = at->item;
+
+    if (at->skip < item->header_len) {
+        return (struct iovec) {
+            .iov_base = (void *)(item->header + at->skip),
+            .iov_len = item->header_len - at->skip,
+        };
+    }
+    return (struct iovec) {
+        .iov_base = (void *)(item->data + (at->skip - item->header_len)),
+        .iov_len = item_size(item) - at->skip,
+    };
 }
 
 /*
- * The next @len bytes, or as many as there are, from @skip into @item on: where
- * they lie if that is one place, else gathered in @copy.
+ * The next record: of a long message its bytes where they lie, the header by
+ * itself, else what comes, gathered in @copy.
  */
-static struct iovec tls_record(const SFItem *item, size_t skip, size_t len,
-                               uint8_t *copy)
+static struct iovec tls_record(Cursor at, uint8_t *copy)
 {
+    struct iovec record = cursor_piece(&at);
     size_t fill = 0;
 
-    if (skip >= item->header_len && item_size(item) - skip >= len) {
-        return (struct iovec) {
-            .iov_base = (void *)(item->data + (skip - item->header_len)),
-            .iov_len = len,
-        };
+    if (item_size(at.item) - at.skip >= SF_TLS_RECORD_MAX) {
+        record.iov_len = MIN(record.iov_len, SF_TLS_RECORD_MAX);
+        return record;
     }
-    for (; item && fill < len; item = QSIMPLEQ_NEXT(item, next)) {
-        fill += item_copy(item, skip, copy + fill, len - fill);
-        skip = 0;
+    while (at.item && fill < SF_TLS_RECORD_MAX) {
+        struct iovec piece = cursor_piece(&at);
+        size_t n = MIN(piece.iov_len, SF_TLS_RECORD_MAX - fill);
+
+        memcpy(copy + fill, piece.iov_base, n);
+        fill += n;
+        cursor_advance(&at, n);
     }
     return (struct iovec) { .iov_base = copy, .iov_len = fill };
 }
 
-/*
- * One record, from @skip into @item on; @asked is set to its length.  GnuTLS
- * has encrypted what the socket did not take, and wants to be given the same
- * bytes until it is out.
- */
-static ssize_t tls_write(SFChannel *channel, const SFItem *item, size_t skip,
-                         size_t *asked)
+/* Returns whether all records are out; if not, the socket may be gone. */
+static bool tls_flush(SFChannel *channel)
 {
-    QEMU_UNINITIALIZED uint8_t copy[TLS_RECORD];
-    struct iovec iov = tls_record(item, skip,
-                                  channel->tls_retry ?: TLS_RECORD, copy);
-    ssize_t n = channel_writev(channel, &iov, 1);
+    g_autoptr(Error) err = NULL;
+    int ret = sf_tls_buffer_flush(channel->tls, &err);
 
-    *asked = iov.iov_len;
-    channel->tls_retry = n ? 0 : iov.iov_len;
-    return n;
+    if (ret < 0) {
+        sf_channel_fail(channel, SF_REASON_LEFT, error_get_pretty(err));
+    }
+    return ret > 0;
+}
+
+/*
+ * As many records as leave together, from @at on.  Returns the bytes that are
+ * out, or wait for nothing but the socket; 0 for none now, -1 after a failure.
+ */
+static ssize_t tls_write(SFChannel *channel, Cursor at)
+{
+    QEMU_UNINITIALIZED uint8_t copy[SF_TLS_RECORD_MAX];
+    ssize_t done = 0;
+
+    if (!tls_flush(channel)) {
+        return channel->failed ? -1 : 0;
+    }
+    while (at.item && sf_tls_buffer_waiting(channel->tls) +
+                      SF_TLS_RECORD_MAX / 2 < SF_TLS_BUFFER_SIZE) {
+        struct iovec record = tls_record(at, copy);
+        ssize_t n = channel_writev(channel, &record, 1);
+
+        if (n < 0) {
+            return -1;
+        }
+        cursor_advance(&at, n);
+        done += n;
+    }
+    return tls_flush(channel) || !channel->failed ? done : -1;
+}
+
+void channel_flush_session(SFChannel *channel)
+{
+    if (channel->tls && sf_tls_buffer_waiting(channel->tls)) {
+        channel_flush(channel);
+    }
+}
+
+static bool channel_has_output(const SFChannel *channel)
+{
+    return !QSIMPLEQ_EMPTY(&channel->items) ||
+           (channel->tls && sf_tls_buffer_waiting(channel->tls));
 }
 
 static gboolean channel_writable(QIOChannel *ioc, GIOCondition condition,
@@ -195,19 +250,30 @@ static gboolean channel_writable(QIOChannel *ioc, GIOCondition condition,
     return channel->out_tag ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
 }
 
+static void channel_watch_output(SFChannel *channel)
+{
+    if (!channel->out_tag) {
+        channel->out_tag = channel_watch(channel, G_IO_OUT, channel_writable);
+    }
+}
+
 /* Some of the queue.  Returns whether the socket may take more. */
 static bool queue_write(SFChannel *channel)
 {
-    size_t asked;
-    ssize_t n = channel->info.tls ? tls_write(channel,
-                                              QSIMPLEQ_FIRST(&channel->items),
-                                              channel->items_offset, &asked)
-                                  : items_write(channel, &asked);
+    size_t asked = 0;
+    ssize_t n;
 
+    if (channel->tls) {
+        n = tls_write(channel, (Cursor) { QSIMPLEQ_FIRST(&channel->items),
+                                          channel->items_offset });
+    } else {
+        n = items_write(channel, &asked);
+    }
     if (n > 0) {
         items_advance(channel, n);
     }
-    return n >= 0 && (size_t)n == asked;
+    return channel->tls ? n > 0 && !sf_tls_buffer_waiting(channel->tls)
+                        : n >= 0 && (size_t)n == asked;
 }
 
 static void queue_write_all(SFChannel *channel)
@@ -216,6 +282,9 @@ static void queue_write_all(SFChannel *channel)
         trace_spiceflow_channel_uncork(channel->info.mess.channel_type,
                                        channel->info.mess.channel_id,
                                        channel->corked);
+    }
+    if (channel->tls && !tls_flush(channel)) {
+        return;
     }
     while (!QSIMPLEQ_EMPTY(&channel->items) && queue_write(channel)) {
         /* The next ones; a channel that is closed meanwhile has none. */
@@ -242,11 +311,10 @@ static void channel_flush(SFChannel *channel)
     channel->flushing = false;
     channel->corked = 0;
     channel->untried = 0;
-    if (sf_channel_closed(channel) || QSIMPLEQ_EMPTY(&channel->items)) {
+    if (sf_channel_closed(channel) || !channel_has_output(channel)) {
         g_clear_handle_id(&channel->out_tag, g_source_remove);
-    } else if (!channel->out_tag) {
-        channel->out_tag = channel_watch(channel, G_IO_OUT,
-                                         channel_writable);
+    } else {
+        channel_watch_output(channel);
     }
 }
 
@@ -328,19 +396,24 @@ static size_t item_write_directly(SFChannel *channel, SFItem *item)
         { .iov_base = item->header, .iov_len = item->header_len },
         { .iov_base = (void *)item->data, .iov_len = item->len },
     };
-    size_t done = 0, asked;
-    ssize_t n = 1;
+    Cursor at = { item, 0 };
+    size_t done = 0;
+    ssize_t n;
 
     if (!item_is_next(channel, item)) {
         return 0;
     }
-    if (!channel->info.tls) {
+    if (!channel->tls) {
         n = channel_writev(channel, iov, 2);
         return MAX(n, 0);
     }
-    while (done < item_size(item) && n > 0) {
-        n = tls_write(channel, item, done, &asked);
+    do {
+        n = tls_write(channel, at);
+        cursor_advance(&at, MAX(n, 0));
         done += MAX(n, 0);
+    } while (n > 0 && at.item);
+    if (sf_tls_buffer_waiting(channel->tls) && !channel->failed) {
+        channel_watch_output(channel);
     }
     return done;
 }
@@ -367,10 +440,7 @@ static bool item_send(SFChannel *borrowed, SFItem *direct,
         channel->items_offset = done;
     }
     /* A flush here would report the message as sent before this returns. */
-    if (!channel->out_tag) {
-        channel->out_tag = channel_watch(channel, G_IO_OUT,
-                                         channel_writable);
-    }
+    channel_watch_output(channel);
     return false;
 }
 

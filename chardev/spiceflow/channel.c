@@ -36,8 +36,6 @@
 
 /* Full reads in a row before other sources get their turn. */
 #define READS_PER_TURN      4
-/* Turns of the main loop in which no further TLS record is looked for. */
-#define TLS_SKIP_MAX        15
 /*
  * Segments or window probes in a row without an answer that make silence mean
  * something.  To a client that has stopped to read, probes are minutes apart,
@@ -60,6 +58,10 @@ SFChannel *sf_channel_new(const SFChannelInfo *info)
     channel->mini = info->mess.common_caps &
                     BIT(SPICE_COMMON_CAP_MINI_HEADER);
     object_ref(OBJECT(info->ioc));
+    if (info->tls) {
+        channel->tls = SF_TLS_BUFFER(QIO_CHANNEL_TLS(info->ioc)->master);
+        sf_tls_buffer_start(channel->tls);
+    }
     QSIMPLEQ_INIT(&channel->items);
     return channel;
 }
@@ -104,7 +106,8 @@ const char *sf_channel_why(const SFChannel *channel)
 
 size_t sf_channel_queued(const SFChannel *channel)
 {
-    return channel->queued;
+    return channel->queued +
+           (channel->tls ? sf_tls_buffer_waiting(channel->tls) : 0);
 }
 
 /*
@@ -363,28 +366,6 @@ static void channel_parse_held(SFChannel *channel, size_t room)
     }
 }
 
-/*
- * A TLS session gives one record at a time, and only reading tells whether the
- * socket has the next one.  In a stream it has, and a turn of the main loop is
- * saved; between single messages the system call is in vain.  So after each
- * time in vain it is left for a longer while.
- */
-static bool tls_more(SFChannel *channel)
-{
-    if (channel->tls_skip) {
-        channel->tls_skip--;
-        return false;
-    }
-    return true;
-}
-
-static void tls_looked(SFChannel *channel, bool found)
-{
-    channel->tls_vain = found ? 0 : MIN(2 * channel->tls_vain + 1,
-                                        TLS_SKIP_MAX);
-    channel->tls_skip = channel->tls_vain;
-}
-
 /* How much may be read now; after 0 the user tells when that changes. */
 static size_t channel_room(SFChannel *channel)
 {
@@ -409,8 +390,24 @@ static void channel_received(SFChannel *channel, uint8_t *data, size_t len)
     }
 }
 
+/* A TLS session gives one record at a time: as many as there are. */
+static ssize_t channel_read_records(SFChannel *channel, uint8_t *data,
+                                    size_t room, Error **errp)
+{
+    QIOChannel *ioc = channel->info.ioc;
+    ssize_t n = qio_channel_read(ioc, (char *)data, room, errp);
+    size_t done = MAX(n, 0);
+
+    while (n > 0 && done < room && sf_tls_buffer_has_more(channel->tls)) {
+        /* an error comes again */
+        n = qio_channel_read(ioc, (char *)data + done, room - done, NULL);
+        done += MAX(n, 0);
+    }
+    return done ? (ssize_t)done : n;
+}
+
 /* Read once.  Returns whether there may be more at once. */
-static bool channel_read_some(SFChannel *channel, uint8_t *data, bool again)
+static bool channel_read_some(SFChannel *channel, uint8_t *data)
 {
     g_autoptr(Error) err = NULL;
     size_t room = channel_room(channel);
@@ -425,10 +422,9 @@ static bool channel_read_some(SFChannel *channel, uint8_t *data, bool again)
         channel_parse_held(channel, room);
         return !channel->closed;
     }
-    n = qio_channel_read(channel->info.ioc, (char *)data, room, &err);
-    if (again && channel->info.tls) {
-        tls_looked(channel, n != QIO_CHANNEL_ERR_BLOCK);
-    }
+    n = channel->tls ? channel_read_records(channel, data, room, &err)
+                     : qio_channel_read(channel->info.ioc, (char *)data, room,
+                                        &err);
     if (n == QIO_CHANNEL_ERR_BLOCK) {
         return false;
     }
@@ -441,7 +437,8 @@ static bool channel_read_some(SFChannel *channel, uint8_t *data, bool again)
     if (channel->closed) {
         return false;
     }
-    return channel->held || (channel->info.tls ? tls_more(channel) : n == room);
+    return channel->held || n == room ||
+           (channel->tls && sf_tls_buffer_has_more(channel->tls));
 }
 
 static void channel_read(SFChannel *channel)
@@ -461,11 +458,12 @@ static void channel_read(SFChannel *channel)
     channel->reading = true;
     channel->paused = false;
     while (more && turns--) {
-        more = channel_read_some(channel, data, turns < READS_PER_TURN - 1);
+        more = channel_read_some(channel, data);
         channel_tell_received(channel);
     }
     channel->reading = false;
-    if (more && (channel->info.tls || channel->held)) {
+    channel_flush_session(channel);
+    if (more && (channel->tls || channel->held)) {
         channel_schedule(channel);
     }
 }
@@ -503,7 +501,7 @@ void sf_channel_set_ops(SFChannel *channel, const SFChannelOps *ops,
     channel->paused = false;
     channel_watch_input(channel);
     /* What came together with the end of the link phase raises nothing. */
-    if (channel->info.tls || channel->held) {
+    if (channel->tls || channel->held) {
         channel_schedule(channel);
     }
 }
@@ -535,18 +533,16 @@ void sf_channel_close(SFChannel *channel, SFReason reason, const char *why)
 uint32_t sf_channel_silent_for(const SFChannel *channel)
 {
 #ifdef CONFIG_LINUX
-    QIOChannel *ioc = channel->info.ioc;
+    QIOChannelSocket *socket;
     struct tcp_info info = { 0 };
     socklen_t len = sizeof(info);
 
     if (channel->closed || channel->info.local) {
         return 0;
     }
-    if (channel->info.tls) {
-        ioc = QIO_CHANNEL_TLS(ioc)->master;
-    }
-    if (getsockopt(QIO_CHANNEL_SOCKET(ioc)->fd, IPPROTO_TCP, TCP_INFO, &info,
-                   &len) == 0 &&
+    socket = channel->tls ? sf_tls_buffer_socket(channel->tls)
+                          : QIO_CHANNEL_SOCKET(channel->info.ioc);
+    if (getsockopt(socket->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
         MAX(info.tcpi_retransmits, info.tcpi_probes) >= UNANSWERED_MIN) {
         return MIN(info.tcpi_last_ack_recv, info.tcpi_last_data_recv);
     }

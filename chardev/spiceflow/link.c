@@ -26,6 +26,7 @@
 #include "device.h"
 #include "events.h"
 #include "handover.h"
+#include "tls-buffer.h"
 #include "trace.h"
 
 #define MECHANISM_SIZE      4
@@ -405,7 +406,8 @@ static void link_tls_start(SFLink *link)
 {
     SFServer *server = link->server;
     Error *err = NULL;
-    QIOChannelTLS *tls = qio_channel_tls_new_server(QIO_CHANNEL(link->socket),
+    g_autoptr(SFTlsBuffer) buffer = sf_tls_buffer_new(link->socket);
+    QIOChannelTLS *tls = qio_channel_tls_new_server(QIO_CHANNEL(buffer),
                                                     server->tls_creds,
                                                     server->tls_authz, &err);
 
