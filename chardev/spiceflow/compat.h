@@ -41,6 +41,17 @@ typedef void SFClassData;
 #define SF_CHARDEV_FRONTEND(chr)    ((chr)->be)
 #endif
 
+/* As the io_set_blocking method of a channel has to answer. */
+static inline int sf_compat_set_blocking(QIOChannel *ioc, bool enabled,
+                                         Error **errp)
+{
+#if SF_QEMU_AT_LEAST(10, 2)
+    return qio_channel_set_blocking(ioc, enabled, errp) ? 0 : -1;
+#else
+    return qio_channel_set_blocking(ioc, enabled, errp);
+#endif
+}
+
 /* The first address that a listener is bound to, or NULL. */
 static inline SocketAddress *
 sf_compat_listener_address(QIONetListener *listener)

@@ -74,7 +74,7 @@ struct SFKind {
  * @carried: it is a section of the vmstate
  * @rewound: the guest is another one when the VM starts next
  * @settling: the frontend takes nothing yet
- * @saved: what is being saved or loaded
+ * @saved: what is being saved or loaded, else NULL
  * @moving: likewise, and after a load until the VM starts
  * @priv: of the kind
  */
@@ -93,7 +93,7 @@ struct SFDevice {
     bool carried;
     bool rewound;
     bool settling;
-    SFSaved saved;
+    SFSaved *saved;
     SFMoving moving;
     QEMUTimer *stall_timer;
     QEMUTimer *settle_timer;

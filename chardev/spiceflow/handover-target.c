@@ -219,6 +219,24 @@ void sf_handover_give_up_joining(SFHandover *handover)
     }
 }
 
+bool sf_handover_give_way(SFHandover *handover)
+{
+    SFClient *client;
+
+    if (runstate_check(RUN_STATE_INMIGRATE)) {
+        return false;
+    }
+    QTAILQ_FOREACH(client, &handover->joining, next) {
+        if (!client->listed) {
+            handover->lost++;
+            joining_remove(client, SF_REASON_REPLACED,
+                           "its VM has come without it");
+            return true;
+        }
+    }
+    return false;
+}
+
 /*
  * Main channels that wait for their VM
  */

@@ -186,6 +186,16 @@ void sf_handover_list(SFServer *server, const SFMoving *moving);
  */
 SFClient *sf_handover_awaited(SFDevice *device, uint32_t id);
 
+/**
+ * sf_handover_give_way: make room for a client that connects by itself, once
+ * the VM is here.  Of those who joined before, one that was told too late to
+ * join is such a client itself: its old connection would keep its place.
+ * @handover: of the server
+ *
+ * Returns: whether one had to go.
+ */
+bool sf_handover_give_way(SFHandover *handover);
+
 /* The VM starts; and the time is over.  For handover.c. */
 void sf_handover_arrive(SFHandover *handover);
 void sf_handover_give_up_joining(SFHandover *handover);

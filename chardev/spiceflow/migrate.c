@@ -51,8 +51,8 @@ bool sf_migrate_flow_lose(SFDevice *device)
 {
     bool torn = false;
 
-    for (uint32_t i = 0; i < device->saved.flow.num_clients; i++) {
-        uint32_t id = device->saved.flow.clients[i].params.id;
+    for (uint32_t i = 0; i < device->saved->flow.num_clients; i++) {
+        uint32_t id = device->saved->flow.clients[i].params.id;
 
         if (!sf_handover_awaited(device, id)) {
             torn |= spice_flow_client_remove(
@@ -134,6 +134,23 @@ void sf_migrate_started(SFDevice *device)
     }
 }
 
+static void saved_free(SFDevice *device)
+{
+    if (device->saved) {
+        sf_saved_clear(device->saved);
+        g_clear_pointer(&device->saved, g_free);
+    }
+}
+
+/* What a load that failed has left goes first. */
+static SFSaved *saved_new(SFDevice *device)
+{
+    saved_free(device);
+    sf_moving_clear(&device->moving);
+    device->saved = g_new0(SFSaved, 1);
+    return device->saved;
+}
+
 /*
  * Save
  */
@@ -152,11 +169,9 @@ static bool device_needed(void *opaque)
 static int device_pre_save(void *opaque)
 {
     SFDevice *device = opaque;
-    SFSaved *saved = &device->saved;
     int64_t begin = g_get_monotonic_time();
+    SFSaved *saved = saved_new(device);
 
-    sf_saved_clear(saved);
-    sf_moving_clear(&device->moving);
     device->moving.place = sf_device_place(device);
     sf_handover_save(device->server, &device->moving);
     saved->data_max = INT32_MAX;
@@ -172,7 +187,7 @@ static int device_pre_save(void *opaque)
     if (saved->flow.data_size > saved->data_max) {
         error_report("chardev '%s': more than %" PRIu32 " bytes are queued",
                      device->label, saved->data_max);
-        sf_saved_clear(saved);
+        saved_free(device);
         return -E2BIG;
     }
     return 0;
@@ -182,7 +197,7 @@ static int device_post_save(void *opaque)
 {
     SFDevice *device = opaque;
 
-    sf_saved_clear(&device->saved);
+    saved_free(device);
     sf_moving_clear(&device->moving);
     return 0;
 }
@@ -196,15 +211,13 @@ static int device_pre_load(void *opaque)
     SFDevice *device = opaque;
     size_t max = sf_device_queued_max(device);
 
-    sf_saved_clear(&device->saved);
-    sf_moving_clear(&device->moving);
-    device->saved.data_max = CLAMP(max, SF_SAVED_DATA_MIN, INT32_MAX);
+    saved_new(device)->data_max = CLAMP(max, SF_SAVED_DATA_MIN, INT32_MAX);
     return 0;
 }
 
 static bool device_restore(SFDevice *device, Error **errp)
 {
-    SFSaved *saved = &device->saved;
+    SFSaved *saved = device->saved;
 
     if (saved->type != device->endpoint.type) {
         error_setg(errp, "type: it is of a channel of type %u, here it is %u",
@@ -223,7 +236,7 @@ static bool device_restore(SFDevice *device, Error **errp)
 static int device_post_load(void *opaque, int version_id)
 {
     SFDevice *device = opaque;
-    SFSaved *saved = &device->saved;
+    SFSaved *saved = device->saved;
     int64_t begin = g_get_monotonic_time();
     Error *err = NULL;
 
@@ -231,14 +244,14 @@ static int device_post_load(void *opaque, int version_id)
         error_prepend(&err, "chardev '%s': its state can not be loaded: ",
                       device->label);
         error_report_err(err);
-        sf_saved_clear(saved);
+        saved_free(device);
         return -EINVAL;
     }
     trace_spiceflow_migrate_load(device->label, saved->flow.num_clients,
                                  saved->flow.num_buffers,
                                  saved->flow.data_size,
                                  g_get_monotonic_time() - begin);
-    sf_saved_clear(saved);
+    saved_free(device);
     return 0;
 }
 
@@ -271,7 +284,7 @@ static const VMStateDescription vmstate_device = {
     .pre_load = device_pre_load,
     .post_load = device_post_load,
     .fields = (const VMStateField[]) {
-        VMSTATE_STRUCT(saved, SFDevice, 1, sf_vmstate_saved, SFSaved),
+        VMSTATE_STRUCT_POINTER(saved, SFDevice, sf_vmstate_saved, SFSaved),
         VMSTATE_END_OF_LIST()
     },
     .subsections = (const VMStateDescription * const []) {
@@ -302,5 +315,5 @@ void sf_migrate_unregister(SFDevice *device)
                            device);
     }
     sf_moving_clear(&device->moving);
-    sf_saved_clear(&device->saved);
+    saved_free(device);
 }

@@ -106,12 +106,16 @@ void sf_server_remove_endpoint(SFServer *server, SFEndpoint *endpoint)
 
 uint32_t sf_server_admit(SFServer *server)
 {
-    uint32_t joining = server->handover->num_joining;
+    SFHandover *handover = server->handover;
 
     /* There may be several: it was more when they came. */
-    while (server->num_clients + joining >= server->max_clients) {
+    while (server->num_clients + handover->num_joining >=
+           server->max_clients) {
+        if (sf_handover_give_way(handover)) {
+            continue;
+        }
         /* Who follows the VM is not to find somebody else in its place. */
-        if (server->max_clients > 1 || joining) {
+        if (server->max_clients > 1 || handover->num_joining) {
             return SPICE_LINK_ERR_PERMISSION_DENIED;
         }
         sf_client_remove(QTAILQ_FIRST(&server->clients), SF_REASON_REPLACED,

@@ -201,11 +201,8 @@ static ssize_t tls_buffer_readv(QIOChannel *ioc, const struct iovec *iov,
 
 static int tls_buffer_set_blocking(QIOChannel *ioc, bool enabled, Error **errp)
 {
-    if (enabled) {
-        error_setg(errp, "a buffered TLS channel never blocks");
-        return -1;
-    }
-    return 0;
+    return sf_compat_set_blocking(QIO_CHANNEL(SF_TLS_BUFFER(ioc)->socket),
+                                  enabled, errp);
 }
 
 static int tls_buffer_shutdown(QIOChannel *ioc, QIOChannelShutdown how,

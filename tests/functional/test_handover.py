@@ -207,6 +207,32 @@ def test_switch_host_client_library(rig):
     client.process.send_signal(9)
 
 
+def test_switch_host_after_joining(rig):
+    """The client has connected to the target, but was not heard before the
+    machine went: it is told to connect anew, and what it has there already
+    does not keep its place."""
+    for clients in (1, 2):
+        b = box(rig, clients=clients)
+        sessions = [b.session() for _ in range(clients)]
+        handover.set_target(b.source, b.target)
+        arrivals = [handover.Arrival(session, handover.question(session))
+                    for session in sessions]
+        b.run()
+        for session in sessions:
+            session.main.expect(sc.MSG_MAIN_MIGRATE_SWITCH_HOST)
+            session.close()
+        sessions = [b.session(b.target) for _ in range(clients)]
+        port = sessions[-1].open_port(PORT)
+        port.send_data(b"here")
+        b.wait_queued(b.target, 4)
+        for arrival in arrivals:
+            arrival.links[sc.MAIN, 0].wait_closed()
+        stats = b.target.stats()["migration"]
+        assert (stats["joining"], stats["lost"]) == (0, clients)
+        for qemu in (b.source, b.target):
+            qemu.quit()
+
+
 def test_cancelled(rig):
     """The client is told, and the next attempt succeeds."""
     b = box(rig)
