@@ -6,7 +6,7 @@ import tempfile
 
 from .backends import Place, agent_args, spiceflow_args
 from .figures import ITSELF, Figure, Job
-from .processes import Peer, Qemu
+from .processes import BenchError, Peer, Qemu
 
 MIB, GIB = 1 << 20, 1 << 30
 CHUNK, CHUNK_HEADER = 2056, 8           # of the pump as an agent
@@ -72,26 +72,33 @@ class AgentCrowd(Job):
 
 
 class Devices(Job):
-    """Many devices, all of them busy, and a probe on one more."""
+    """Many devices, all of them busy, and a probe on one more.
+
+    What the others have to move while the probe is at work has no end.
+    """
 
     BUSY = 64
     PROBES = 300
+    ENDLESS = 1 << 50
 
     def __init__(self):
         super().__init__(
             f'{self.BUSY} devices, guest to client, 64 KiB', [
                 Figure('rate', 9, 'MB/s', 0, True),
                 Figure('of-one', 9, 'of line 1', 2, True),
+                Figure('cpu', 9, 'CPU s/GiB', 3, False),
+                Figure('cpu-of-one', 9, 'CPU of line 1', 2, False),
                 Figure('idle', 9, 'us idle', 1, False),
                 Figure('probe', 9, 'us busy', 1, False),
                 Figure('slower', 9, 'times idle', 1, False)],
             ('spiceflow',), rounds=3)
 
     def run(self, setup, busy, probe):
-        """@busy of the devices stream; returns rate and the probe's p50."""
+        """@busy of the devices stream; returns rate, QEMU's CPU seconds per
+        GiB, and the probe's p50."""
         source = {'mode': 'source', 'write-size': 65536,
-                  'total': max(MIB, setup.total // max(1, busy) // 65536
-                               * 65536)}
+                  'total': self.ENDLESS if probe else
+                  max(MIB, setup.total // busy // 65536 * 65536)}
         pumps = [source] * self.BUSY
         if probe:
             pumps = pumps + [{'mode': 'ping', 'write-size': 1,
@@ -122,20 +129,25 @@ class Devices(Job):
                 qemu.pumps[-1].wait_opened()
             for pump in qemu.pumps[:busy]:
                 pump.wait_opened()
+            cpu = qemu.cpu_ns()
             for pump in qemu.pumps[:busy]:
                 pump.start()
             found = {}
             if probe:
                 qemu.pumps[-1].start()
                 found['p50'] = qemu.pumps[-1].wait_done()['p50-ns'] / 1e3
-                found['still-busy'] = sum(p.results()['running']
-                                          for p in qemu.pumps[:busy])
-            if busy:
+                still_busy = sum(p.results()['running']
+                                 for p in qemu.pumps[:busy])
+                if still_busy < busy:
+                    raise BenchError('%d of %d devices are busy' %
+                                     (still_busy, busy))
+            else:
                 done = crowd.expect('done')
                 near = [p.wait_done() for p in qemu.pumps[:busy]]
                 begin = min(r['started-ns'] for r in near)
-                found['rate'] = busy * source['total'] * 1e3 / \
-                    (done['finished-ns'] - begin)
+                total = busy * source['total']
+                found['rate'] = total * 1e3 / (done['finished-ns'] - begin)
+                found['cpu'] = (qemu.cpu_ns() - cpu) / 1e9 / (total / GIB)
             return found
 
     def measure(self, setup, backend):
@@ -144,9 +156,9 @@ class Devices(Job):
         idle = self.run(setup, 0, probe=True)
         probed = self.run(setup, self.BUSY, probe=True)
         return {'rate': crowd['rate'], 'of-one': crowd['rate'] / one['rate'],
+                'cpu': crowd['cpu'], 'cpu-of-one': crowd['cpu'] / one['cpu'],
                 'idle': idle['p50'], 'probe': probed['p50'],
-                'slower': probed['p50'] / idle['p50'],
-                'still-busy': probed['still-busy']}
+                'slower': probed['p50'] / idle['p50']}
 
     def limits(self, targets, figure):
         if targets != 'final':
