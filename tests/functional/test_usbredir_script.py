@@ -59,9 +59,12 @@ class Boot:
                    "the device is %s" % ("there" if attached else "gone"))
 
     def boot(self):
-        """Begin anew; what the guest writes from here on counts."""
+        """Begin anew; what the guest writes from here on counts, and it may
+        still be about to write what it read before."""
+        self.qemu.command("stop")
         self.before = os.path.getsize(self.out)
         self.qemu.command("system_reset")
+        self.qemu.command("cont")
 
     def written(self):
         with open(self.out, "rb") as file:
