@@ -282,7 +282,8 @@ def fuzz(step):
                 "-seed_inputs=@%s" % seeds, fresh))))
         both = " & ".join(shlex.join(("bash", "-c", LANE, "lane", *lane))
                           for lane in lanes.values() if lane)
-        step.run(["bash", "-c", both + " & wait"], env=env, timeout=3600)
+        step.run(["bash", "-c", both + " & wait"], env=env,
+                 timeout=3600 if step.check.long else 300)
         runs = 0
         for program in fuzzers:
             fresh = Path(folder, program.name[len("fuzz-"):])
