@@ -104,36 +104,6 @@ static ssize_t channel_writev(SFChannel *channel, const struct iovec *iov,
     return ret;
 }
 
-/* Some messages of the queue; @asked is set to how many bytes that were. */
-static ssize_t items_write(SFChannel *channel, size_t *asked)
-{
-    struct iovec iov[WRITE_ITEMS * 2];
-    size_t skip = channel->items_offset;
-    unsigned n = 0;
-    SFItem *item;
-
-    *asked = 0;
-    QSIMPLEQ_FOREACH(item, &channel->items, next) {
-        size_t in_header = MIN(skip, item->header_len);
-
-        if (n == ARRAY_SIZE(iov)) {
-            break;
-        }
-        *asked += item_size(item) - skip;
-        iov[n].iov_base = item->header + in_header;
-        iov[n++].iov_len = item->header_len - in_header;
-        skip -= in_header;
-        iov[n].iov_base = (void *)(item->data + skip);
-        iov[n++].iov_len = item->len - skip;
-        skip = 0;
-    }
-    return channel_writev(channel, iov, n);
-}
-
-/*
- * TLS
- */
-
 /* A place in the queue, or in a message that is not in it. */
 typedef struct Cursor {
     const SFItem *item;         /* NULL: at the end */
@@ -165,6 +135,32 @@ static struct iovec cursor_piece(const Cursor *at)
         .iov_len = item_size(item) - at->skip,
     };
 }
+
+static Cursor queue_begin(const SFChannel *channel)
+{
+    return (Cursor) { QSIMPLEQ_FIRST(&channel->items),
+                      channel->items_offset };
+}
+
+/* Some messages of the queue; @asked is set to how many bytes that were. */
+static ssize_t items_write(SFChannel *channel, size_t *asked)
+{
+    struct iovec iov[WRITE_ITEMS * 2];
+    Cursor at = queue_begin(channel);
+    unsigned n;
+
+    *asked = 0;
+    for (n = 0; at.item && n < ARRAY_SIZE(iov); n++) {
+        iov[n] = cursor_piece(&at);
+        *asked += iov[n].iov_len;
+        cursor_advance(&at, iov[n].iov_len);
+    }
+    return channel_writev(channel, iov, n);
+}
+
+/*
+ * TLS
+ */
 
 /*
  * The next record: of a long message its bytes where they lie, the header by
@@ -211,21 +207,21 @@ static ssize_t tls_write(SFChannel *channel, Cursor at)
     QEMU_UNINITIALIZED uint8_t copy[SF_TLS_RECORD_MAX];
     ssize_t done = 0;
 
-    if (!tls_flush(channel)) {
-        return channel->failed ? -1 : 0;
-    }
-    while (at.item && sf_tls_buffer_waiting(channel->tls) +
-                      SF_TLS_RECORD_MAX / 2 < SF_TLS_BUFFER_SIZE) {
-        struct iovec record = tls_record(at, copy);
-        ssize_t n = channel_writev(channel, &record, 1);
+    if (tls_flush(channel)) {
+        while (at.item && sf_tls_buffer_waiting(channel->tls) +
+                          SF_TLS_RECORD_MAX / 2 < SF_TLS_BUFFER_SIZE) {
+            struct iovec record = tls_record(at, copy);
+            ssize_t n = channel_writev(channel, &record, 1);
 
-        if (n < 0) {
-            return -1;
+            if (n <= 0) {
+                break;
+            }
+            cursor_advance(&at, n);
+            done += n;
         }
-        cursor_advance(&at, n);
-        done += n;
+        tls_flush(channel);
     }
-    return tls_flush(channel) || !channel->failed ? done : -1;
+    return channel->failed ? -1 : done;
 }
 
 void channel_flush_session(SFChannel *channel)
@@ -264,8 +260,7 @@ static bool queue_write(SFChannel *channel)
     ssize_t n;
 
     if (channel->tls) {
-        n = tls_write(channel, (Cursor) { QSIMPLEQ_FIRST(&channel->items),
-                                          channel->items_offset });
+        n = tls_write(channel, queue_begin(channel));
     } else {
         n = items_write(channel, &asked);
     }
