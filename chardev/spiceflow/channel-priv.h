@@ -63,7 +63,8 @@ struct SFChannel {
     /* What the client sends while it is handed over, and its state is gone. */
     GByteArray *gathered;
 
-    /* What waits for the socket. */
+    /* What waits for the socket, or for the main loop's next turn. */
+    SFPaced paced;
     uint64_t serial;
     QSIMPLEQ_HEAD(, SFItem) items;
     size_t items_offset;        /* bytes of the first item already out */
@@ -80,6 +81,11 @@ struct SFChannel {
 /* A watch on the socket. */
 guint channel_watch(SFChannel *channel, GIOCondition condition,
                     QIOChannelFunc func);
+/*
+ * Whether so much may be sent or received in this turn of the main loop.  If
+ * not, the channel waits for a later one.
+ */
+bool channel_may_move(SFChannel *channel, size_t len);
 /* Read again, or close, from the main loop's next turn. */
 void channel_schedule(SFChannel *channel);
 void channel_watch_input(SFChannel *channel);
@@ -94,6 +100,8 @@ void channel_send_control(SFChannel *channel, uint16_t type, GByteArray *body);
 void channel_uncork(SFChannel *channel);
 /* Send what a TLS session has to say of its own accord. */
 void channel_flush_session(SFChannel *channel);
+/* Send what waits, as far as the socket takes it. */
+void channel_flush(SFChannel *channel);
 /* Drop all that waits for the socket. */
 void channel_drop_items(SFChannel *channel);
 

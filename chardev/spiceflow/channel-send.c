@@ -27,8 +27,9 @@
 #include "compat.h"
 #include "trace.h"
 
-/* Messages of one write. */
+/* Messages of one write, and bytes after which it takes no further one. */
 #define WRITE_ITEMS         32
+#define WRITE_MAX           (64 * KiB)
 /* Small messages that go out one by one, before the next are corked. */
 #define IN_ROW_MAX          4
 /* Bytes of the largest message that is corked. */
@@ -38,7 +39,6 @@
 /* Messages of the server's own that a client may leave unread. */
 #define CONTROL_MAX         (64 * KiB)
 
-static void channel_flush(SFChannel *channel);
 
 static void item_free(SFItem *item)
 {
@@ -150,7 +150,7 @@ static ssize_t items_write(SFChannel *channel, size_t *asked)
     unsigned n;
 
     *asked = 0;
-    for (n = 0; at.item && n < ARRAY_SIZE(iov); n++) {
+    for (n = 0; at.item && n < ARRAY_SIZE(iov) && *asked < WRITE_MAX; n++) {
         iov[n] = cursor_piece(&at);
         *asked += iov[n].iov_len;
         cursor_advance(&at, iov[n].iov_len);
@@ -248,7 +248,7 @@ static gboolean channel_writable(QIOChannel *ioc, GIOCondition condition,
 
 static void channel_watch_output(SFChannel *channel)
 {
-    if (!channel->out_tag) {
+    if (!channel->out_tag && !sf_channel_waits(channel)) {
         channel->out_tag = channel_watch(channel, G_IO_OUT, channel_writable);
     }
 }
@@ -265,6 +265,7 @@ static bool queue_write(SFChannel *channel)
         n = items_write(channel, &asked);
     }
     if (n > 0) {
+        sf_pace_moved(&channel->paced, n);
         items_advance(channel, n);
     }
     return channel->tls ? n > 0 && !sf_tls_buffer_waiting(channel->tls)
@@ -281,7 +282,9 @@ static void queue_write_all(SFChannel *channel)
     if (channel->tls && !tls_flush(channel)) {
         return;
     }
-    while (!QSIMPLEQ_EMPTY(&channel->items) && queue_write(channel)) {
+    while (!QSIMPLEQ_EMPTY(&channel->items) &&
+           channel_may_move(channel, channel->queued) &&
+           queue_write(channel)) {
         /* The next ones; a channel that is closed meanwhile has none. */
     }
 }
@@ -293,7 +296,7 @@ void channel_uncork(SFChannel *channel)
     }
 }
 
-static void channel_flush(SFChannel *channel)
+void channel_flush(SFChannel *channel)
 {
     if (channel->flushing) {
         return;
@@ -311,6 +314,11 @@ static void channel_flush(SFChannel *channel)
     } else {
         channel_watch_output(channel);
     }
+}
+
+bool sf_channel_may_send(SFChannel *channel, size_t len)
+{
+    return sf_channel_closed(channel) || channel_may_move(channel, len);
 }
 
 static SFItem item_direct(SFChannel *channel, uint16_t type,
@@ -381,7 +389,8 @@ static bool item_is_next(SFChannel *channel, const SFItem *item)
     }
     channel->corked += channel->corked > 0;
     channel->in_row += small && channel->in_row < IN_ROW_MAX;
-    return QSIMPLEQ_EMPTY(&channel->items);
+    return QSIMPLEQ_EMPTY(&channel->items) &&
+           channel_may_move(channel, item_size(item));
 }
 
 /* Returns how much of @item went out at once: 0 with anything before it. */
@@ -400,6 +409,7 @@ static size_t item_write_directly(SFChannel *channel, SFItem *item)
     }
     if (!channel->tls) {
         n = channel_writev(channel, iov, 2);
+        sf_pace_moved(&channel->paced, MAX(n, 0));
         return MAX(n, 0);
     }
     do {
@@ -407,6 +417,7 @@ static size_t item_write_directly(SFChannel *channel, SFItem *item)
         cursor_advance(&at, MAX(n, 0));
         done += MAX(n, 0);
     } while (n > 0 && at.item);
+    sf_pace_moved(&channel->paced, done);
     if (sf_tls_buffer_waiting(channel->tls) && !channel->failed) {
         channel_watch_output(channel);
     }

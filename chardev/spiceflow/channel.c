@@ -45,7 +45,11 @@
 /* Bodies of the messages every channel has: PONG is 12 bytes. */
 #define BASE_MESSAGE_MAX    64
 
+/* Encrypting a byte takes as long as copying so many. */
+#define TLS_COST            4
+
 static void channel_read(SFChannel *channel);
+static void channel_go(void *opaque);
 
 SFChannel *sf_channel_new(const SFChannelInfo *info)
 {
@@ -63,6 +67,12 @@ SFChannel *sf_channel_new(const SFChannelInfo *info)
         sf_tls_buffer_start(channel->tls);
     }
     QSIMPLEQ_INIT(&channel->items);
+    channel->paced = (SFPaced) {
+        .pace = info->pace,
+        .go = channel_go,
+        .opaque = channel,
+        .cost = info->tls ? TLS_COST : 1,
+    };
     return channel;
 }
 
@@ -154,6 +164,44 @@ void channel_schedule(SFChannel *channel)
     }
 }
 
+/*
+ * Turns of the main loop: see pace.c
+ */
+
+bool channel_may_move(SFChannel *channel, size_t len)
+{
+    if (len > sf_pace_limit(&channel->paced)) {
+        if (sf_pace_wait(&channel->paced)) {
+            g_clear_handle_id(&channel->in_tag, g_source_remove);
+        }
+        g_clear_handle_id(&channel->out_tag, g_source_remove);
+        return false;
+    }
+    return true;
+}
+
+bool sf_channel_waits(const SFChannel *channel)
+{
+    return channel->paced.waits;
+}
+
+static void channel_go(void *opaque)
+{
+    g_autoptr(SFChannel) channel = sf_channel_ref(opaque);
+
+    if (!channel->paused) {
+        channel_watch_input(channel);
+        if (channel->tls || channel->held) {
+            channel_schedule(channel);
+        }
+    }
+    channel_flush(channel);
+    if (!sf_channel_closed(channel) && !sf_channel_waits(channel) &&
+        channel->ops->may_send) {
+        channel->ops->may_send(channel->opaque);
+    }
+}
+
 /* The first reason counts: what follows is a consequence. */
 static void channel_set_reason(SFChannel *channel, SFReason reason,
                                const char *why)
@@ -179,6 +227,7 @@ void sf_channel_fail(SFChannel *channel, SFReason reason, const char *why)
     channel->failed = true;
     g_clear_handle_id(&channel->in_tag, g_source_remove);
     g_clear_handle_id(&channel->out_tag, g_source_remove);
+    sf_pace_leave(&channel->paced);
     channel_schedule(channel);
 }
 
@@ -418,6 +467,10 @@ static bool channel_read_some(SFChannel *channel, uint8_t *data)
         g_clear_handle_id(&channel->in_tag, g_source_remove);
         return false;
     }
+    if (!channel_may_move(channel, 1)) {
+        return false;
+    }
+    room = MIN(room, sf_pace_limit(&channel->paced));
     if (channel->held) {
         channel_parse_held(channel, room);
         return !channel->closed;
@@ -433,6 +486,7 @@ static bool channel_read_some(SFChannel *channel, uint8_t *data)
                          n ? error_get_pretty(err) : NULL);
         return false;
     }
+    sf_pace_moved(&channel->paced, n);
     channel_received(channel, data, n);
     if (channel->closed) {
         return false;
@@ -479,7 +533,8 @@ static gboolean channel_readable(QIOChannel *ioc, GIOCondition condition,
 
 void channel_watch_input(SFChannel *channel)
 {
-    if (!channel->in_tag && !sf_channel_closed(channel)) {
+    if (!channel->in_tag && !sf_channel_closed(channel) &&
+        !sf_channel_waits(channel)) {
         channel->in_tag = channel_watch(channel, G_IO_IN, channel_readable);
     }
 }
@@ -519,6 +574,7 @@ void sf_channel_close(SFChannel *channel, SFReason reason, const char *why)
     g_clear_handle_id(&channel->in_tag, g_source_remove);
     g_clear_handle_id(&channel->out_tag, g_source_remove);
     g_clear_handle_id(&channel->later_tag, g_source_remove);
+    sf_pace_leave(&channel->paced);
     channel_uncork(channel);
     channel_drop_items(channel);
     g_clear_pointer(&channel->gathered, g_byte_array_unref);

@@ -11,6 +11,7 @@
 #include "chardev/spiceflow/wire.h"
 #include "io/channel.h"
 #include "qemu/units.h"
+#include "pace.h"
 #include "reason.h"
 
 typedef struct SFChannel SFChannel;
@@ -45,6 +46,7 @@ typedef enum {
  *   Optional: no limit.
  * @sent: the oldest message kept by sf_channel_send_message() is out.
  *   Optional.
+ * @may_send: after sf_channel_waits() it may send again.  Optional.
  * @closed: the connection is gone, and the channel calls nothing any more.
  */
 typedef struct SFChannelOps {
@@ -54,6 +56,7 @@ typedef struct SFChannelOps {
     void (*received)(void *opaque);
     size_t (*room)(void *opaque);
     void (*sent)(void *opaque);
+    void (*may_send)(void *opaque);
     void (*closed)(void *opaque);
 } SFChannelOps;
 
@@ -63,6 +66,7 @@ typedef struct SFChannelOps {
  * @tls: whether it is encrypted
  * @local: whether its peer is on this machine's UNIX sockets
  * @peer: text that tells where it comes from
+ * @pace: of its server, or NULL
  * @mess: what the client said
  */
 typedef struct SFChannelInfo {
@@ -70,6 +74,7 @@ typedef struct SFChannelInfo {
     bool tls;
     bool local;
     const char *peer;
+    SFPace *pace;
     SpiceFlowLinkMess mess;
 } SFChannelInfo;
 
@@ -138,6 +143,22 @@ bool sf_channel_send_message(SFChannel *channel, uint16_t type,
  */
 bool sf_channel_send_encoded(SFChannel *channel, uint16_t type,
                              GByteArray *body);
+
+/**
+ * sf_channel_may_send: whether a message can be sent in this turn of the main
+ * loop; one that is sent all the same is queued.
+ * @channel: the channel
+ * @len: bytes of the message
+ *
+ * Returns: if not, SFChannelOps.may_send follows.
+ */
+bool sf_channel_may_send(SFChannel *channel, size_t len);
+
+/**
+ * sf_channel_waits: whether SFChannelOps.may_send is to follow.
+ * @channel: the channel
+ */
+bool sf_channel_waits(const SFChannel *channel);
 
 /**
  * sf_channel_room: SFChannelOps.room is worth asking again.

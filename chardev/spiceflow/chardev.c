@@ -45,7 +45,8 @@ static GSource *spiceflow_add_watch(Chardev *chr, GIOCondition condition)
 
     bool waits = !spice_flow_running(device->flow) ||
                  spice_flow_guest_waits(device->flow) ||
-                 (device->kind->nobody && device->kind->nobody(device));
+                 (device->kind->held_back &&
+                  device->kind->held_back(device));
 
     return sf_frontend_watch(&device->frontend, !waits);
 }
@@ -53,6 +54,12 @@ static GSource *spiceflow_add_watch(Chardev *chr, GIOCondition condition)
 static void spiceflow_accept_input(Chardev *chr)
 {
     spice_flow_guest_ready(CHARDEV_SPICEFLOW(chr)->device.flow);
+}
+
+/* The frontend is another one, or behaves as one. */
+static void spiceflow_update_read_handler(Chardev *chr)
+{
+    CHARDEV_SPICEFLOW(chr)->device.frontend.patient = false;
 }
 
 static void spiceflow_set_fe_open(Chardev *chr, int fe_open)
@@ -301,6 +308,7 @@ static void spiceflow_class_init(ObjectClass *klass, SFClassData *data)
     cc->chr_write = spiceflow_write;
     cc->chr_add_watch = spiceflow_add_watch;
     cc->chr_accept_input = spiceflow_accept_input;
+    cc->chr_update_read_handler = spiceflow_update_read_handler;
     cc->chr_set_fe_open = spiceflow_set_fe_open;
 
     VMSTATE_IF_CLASS(klass)->get_id = spiceflow_get_id;

@@ -21,8 +21,8 @@ typedef struct SFKind SFKind;
  * @init: make the flow machine; false with @errp set
  * @cleanup: the device goes: everything that @init made goes too
  * @write: ChardevClass.chr_write, while a client is there or not
- * @nobody: whether what the frontend writes has to wait for a client to come;
- *   @write takes nothing then.  Optional
+ * @held_back: whether what the frontend writes has to wait for something else
+ *   than room: @write takes nothing then.  Optional
  * @set_fe_open: the guest opened or closed its side
  * @carries: whether there is something to save while the flow machine is
  *   empty.  Optional
@@ -46,7 +46,7 @@ struct SFKind {
     bool (*init)(SFDevice *device, Error **errp);
     void (*cleanup)(SFDevice *device);
     size_t (*write)(SFDevice *device, const uint8_t *buf, size_t len);
-    bool (*nobody)(const SFDevice *device);
+    bool (*held_back)(const SFDevice *device);
     void (*set_fe_open)(SFDevice *device, bool open);
     bool (*carries)(SFDevice *device);
     void (*save)(SFDevice *device, SFSaved *saved);

@@ -2,9 +2,10 @@
 /*
  * The QEMU frontend of a device.
  *
- * Watches are sources without a descriptor: they fire when their ready time is
- * set, which may be done from any thread.  A watch may outlive everything but
- * the chardev, so it holds a reference to that; the list of watches only knows
+ * Watches are sources without a descriptor, made ready by a flag.  A ready time
+ * would do, but setting one costs two system calls, which nobody needs while
+ * the main loop is on its way to look.  A watch may outlive everything but the
+ * chardev, so it holds a reference to that; the list of watches only knows
  * those that are still alive.
  *
  * Events.  A frontend whose port is stopped has its handlers taken away, and
@@ -25,6 +26,7 @@ typedef struct SFWatch {
     GList link;
     SFFrontend *frontend;       /* NULL when not in its list any more */
     Chardev *chr;
+    bool ready;
 } SFWatch;
 
 void sf_frontend_init(SFFrontend *frontend, Chardev *chr)
@@ -146,6 +148,17 @@ void sf_frontend_set_running(SFFrontend *frontend, bool running)
  * Watches
  */
 
+static gboolean watch_prepare(GSource *source, int *timeout)
+{
+    *timeout = -1;
+    return ((SFWatch *)source)->ready;
+}
+
+static gboolean watch_check(GSource *source)
+{
+    return ((SFWatch *)source)->ready;
+}
+
 static gboolean watch_dispatch(GSource *source, GSourceFunc callback,
                                gpointer user_data)
 {
@@ -153,12 +166,12 @@ static gboolean watch_dispatch(GSource *source, GSourceFunc callback,
     FEWatchFunc func = (FEWatchFunc)(void (*)(void))callback;
 
     watch_unlink(watch);
-    g_source_set_ready_time(source, -1);
+    watch->ready = false;
     if (!func(watch->chr, G_IO_OUT, user_data)) {
         return G_SOURCE_REMOVE;
     }
     /* It wants to be asked again: at once, as with a writable descriptor. */
-    g_source_set_ready_time(source, 0);
+    watch->ready = true;
     return G_SOURCE_CONTINUE;
 }
 
@@ -171,6 +184,8 @@ static void watch_finalize(GSource *source)
 }
 
 static GSourceFuncs watch_funcs = {
+    .prepare = watch_prepare,
+    .check = watch_check,
     .dispatch = watch_dispatch,
     .finalize = watch_finalize,
 };
@@ -180,22 +195,23 @@ GSource *sf_frontend_watch(SFFrontend *frontend, bool ready)
     GSource *source = g_source_new(&watch_funcs, sizeof(SFWatch));
     SFWatch *watch = (SFWatch *)source;
 
+    frontend->patient = true;
     watch->chr = frontend->chr;
     object_ref(OBJECT(watch->chr));
     watch->frontend = frontend;
     watch->link = (GList) { .data = watch };
     g_queue_push_tail_link(&frontend->watches, &watch->link);
-    if (ready) {
-        g_source_set_ready_time(source, 0);
-    }
+    watch->ready = ready;
     return source;
 }
 
 void sf_frontend_wake(SFFrontend *frontend)
 {
     for (GList *l = frontend->watches.head; l; l = l->next) {
-        SFWatch *watch = l->data;
-
-        g_source_set_ready_time(&watch->source, 0);
+        ((SFWatch *)l->data)->ready = true;
+    }
+    /* On a processor's thread the main loop may be asleep. */
+    if (frontend->watches.head && !g_main_context_is_owner(NULL)) {
+        g_main_context_wakeup(NULL);
     }
 }

@@ -11,6 +11,7 @@
 /**
  * struct SFFrontend: embedded in the chardev.
  * @chr: the chardev
+ * @patient: it has asked for a watch, so it waits with what is not taken
  * @watches: those of sf_frontend_watch() that have not fired
  * @running: whether the VM runs; events wait for that
  * @open: what the frontend was last told
@@ -20,6 +21,7 @@
 typedef struct SFFrontend {
     Chardev *chr;
     GQueue watches;
+    bool patient;
     bool running;
     bool open;
     bool want_open;

@@ -167,6 +167,8 @@ static SFChannel *link_channel(SFLink *link)
         .tls = link->tls,
         .local = link->local,
         .peer = link->peer,
+        .pace = link->mess.channel_type == SPICE_CHANNEL_MAIN ?
+                NULL : &link->server->pace,
         .mess = link->mess,
     };
 

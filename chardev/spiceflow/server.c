@@ -340,6 +340,7 @@ static void server_init(Object *obj)
     QTAILQ_INIT(&server->clients);
     QTAILQ_INIT(&server->endpoints);
     QTAILQ_INIT(&server->devices);
+    sf_pace_init(&server->pace);
     server->max_clients = 1;
     server->agent_window = 64;
     server->agent_clipboard = SPICEFLOW_CLIPBOARD_BOTH;
@@ -366,6 +367,7 @@ static void server_finalize(Object *obj)
         sf_client_remove(QTAILQ_FIRST(&server->clients),
                          SF_REASON_SERVER_DELETED, NULL);
     }
+    sf_pace_cleanup(&server->pace);
     sf_handover_free(server->handover);
     g_free(server->migrate_target);
     sf_events_free(server->events);

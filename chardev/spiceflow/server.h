@@ -92,6 +92,7 @@ typedef struct SFAgentOps {
  * @cards: what the smart-card devices share, or NULL
  * @events: what is told of it; NULL until complete
  * @handover: clients that go and come with the VM; NULL until complete
+ * @pace: of what all channels send
  * @links: connections in their link phase, oldest first
  */
 struct SFServer {
@@ -126,6 +127,7 @@ struct SFServer {
     struct SFCards *cards;
     struct SFHandover *handover;
     char *migrate_target;
+    SFPace pace;
 
     uint64_t links_accepted;
     uint64_t links_failed;

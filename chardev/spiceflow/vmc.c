@@ -129,6 +129,7 @@ static void vmc_disconnect(SFVmc *vmc, SFReason reason, const char *why)
     sf_channel_unref(channel);
     trace_spiceflow_vmc_disconnect(vmc->device->label);
     vmc_hang_up(vmc);
+    sf_frontend_wake(&vmc->device->frontend);
 }
 
 /*
@@ -316,6 +317,13 @@ static void vmc_channel_sent(void *opaque)
     }
 }
 
+static void vmc_channel_may_send(void *opaque)
+{
+    SFVmc *vmc = opaque;
+
+    sf_frontend_wake(&vmc->device->frontend);
+}
+
 static void vmc_channel_closed(void *opaque)
 {
     SFVmc *vmc = opaque;
@@ -332,6 +340,7 @@ static const SFChannelOps vmc_channel_ops = {
     .received = vmc_channel_received,
     .room = vmc_channel_room,
     .sent = vmc_channel_sent,
+    .may_send = vmc_channel_may_send,
     .closed = vmc_channel_closed,
 };
 
@@ -400,11 +409,26 @@ static void vmc_follow(SFVmc *vmc, const uint8_t *buf, size_t len, bool behind)
     }
 }
 
-static bool vmc_nobody(const SFDevice *device)
+static bool vmc_nobody(const SFVmc *vmc)
+{
+    return vmc->guard && !vmc->flow_client && !vmc->awaiting;
+}
+
+static bool vmc_held_back(const SFDevice *device)
 {
     const SFVmc *vmc = device->priv;
 
-    return vmc->guard && !vmc->flow_client && !vmc->awaiting;
+    return vmc_nobody(vmc) || (vmc->channel && sf_channel_waits(vmc->channel));
+}
+
+/*
+ * What can not be sent in this turn would be copied; a frontend that waits
+ * keeps it.
+ */
+static bool vmc_may_send(const SFVmc *vmc, size_t len)
+{
+    return !vmc->device->frontend.patient || !vmc->channel ||
+           sf_channel_may_send(vmc->channel, len);
 }
 
 static size_t vmc_write(SFDevice *device, const uint8_t *buf, size_t len)
@@ -412,10 +436,11 @@ static size_t vmc_write(SFDevice *device, const uint8_t *buf, size_t len)
     SFVmc *vmc = device->priv;
     size_t n;
 
-    if (vmc_nobody(device)) {
+    if (vmc_nobody(vmc)) {
         return 0;
     }
-    n = spice_flow_send_stream(device->flow, buf, len);
+    n = vmc_may_send(vmc, len) ? spice_flow_send_stream(device->flow, buf, len)
+                               : 0;
     if (vmc->guard) {
         vmc_follow(vmc, buf, n, n < len);
     }
@@ -691,7 +716,7 @@ const SFKind sf_vmc_kind = {
     .init = vmc_init,
     .cleanup = vmc_cleanup,
     .write = vmc_write,
-    .nobody = vmc_nobody,
+    .held_back = vmc_held_back,
     .set_fe_open = vmc_set_fe_open,
     .save = vmc_save,
     .saved_max = vmc_saved_max,

@@ -91,7 +91,7 @@ class Pump:
         return self.qemu.command('qom-get', path=self.path,
                                  property='results')
 
-    def wait(self, wanted):
+    def wait(self, wanted, interval=0.001):
         """Until the results are as @wanted says; returns them."""
         end = time.monotonic() + DEADLINE
         while True:
@@ -103,13 +103,13 @@ class Pump:
             if time.monotonic() > end:
                 raise BenchError(f'{self.qemu.what}: the pump is stuck: '
                                  f'{results}')
-            time.sleep(0.001)
+            time.sleep(interval)
 
     def wait_opened(self):
         self.wait(lambda r: r['opened'])
 
-    def wait_done(self):
-        results = self.wait(lambda r: not r['running'])
+    def wait_done(self, interval=0.001):
+        results = self.wait(lambda r: not r['running'], interval)
         if not results['done']:
             raise BenchError(f'{self.qemu.what}: the pump stopped early: '
                              f'{results}')

@@ -113,6 +113,8 @@ static const PumpSetting pump_settings[] = {
       offsetof(PumpSettings, agent), 0, 1, 0, PUMP_BOOL },
     { "defer", "modes echo and ping answer from a bottom half",
       offsetof(PumpSettings, defer), 0, 1, 0, PUMP_BOOL },
+    { "drops", "mode source loses what is not taken, and does not wait",
+      offsetof(PumpSettings, drops), 0, 1, 0, PUMP_BOOL },
 };
 
 static uint64_t pump_load(const SpiceFlowPump *p, const PumpSetting *s)

@@ -45,6 +45,9 @@
  * as usb-redir and ccid-card-passthru do.  With `defer` it is written from a
  * bottom half, which is closer to a guest that answers from its own thread.
  *
+ * With `drops` a source asks for no watch, and what a write does not take is
+ * lost, as with a virtio console.
+ *
  * With `agent` a source plays the SPICE agent of a guest: it writes chunks of
  * PUMP_CHUNK bytes with one message each, of a type that nobody knows and
  * everybody passes on, and takes what the backend says to the agent.
@@ -155,6 +158,10 @@ static uint32_t pump_write_some(SpiceFlowPump *p, const uint8_t *buf,
         p->res.zero_writes++;
     } else {
         pump_first(p);
+    }
+    if (p->set.drops && p->running) {
+        p->res.short_writes += done < len;
+        done = len;
     }
     p->res.written += done;
     p->turn_written += done;

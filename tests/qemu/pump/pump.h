@@ -26,6 +26,7 @@ typedef struct PumpSettings {
     PumpMode mode;
     bool verify;
     bool defer;
+    bool drops;
     bool agent;
     uint32_t write_size;
     uint32_t can_read_size;
