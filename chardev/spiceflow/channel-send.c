@@ -29,7 +29,7 @@
 
 /* Messages of one write, and bytes after which it takes no further one. */
 #define WRITE_ITEMS         32
-#define WRITE_MAX           (64 * KiB)
+#define WRITE_MAX           (256 * KiB)
 /* Small messages that go out one by one, before the next are corked. */
 #define IN_ROW_MAX          4
 /* Bytes of the largest message that is corked. */

@@ -2,11 +2,9 @@
 /*
  * The QEMU frontend of a device.
  *
- * Watches are sources without a descriptor, made ready by a flag.  A ready time
- * would do, but setting one costs two system calls, which nobody needs while
- * the main loop is on its way to look.  A watch may outlive everything but the
- * chardev, so it holds a reference to that; the list of watches only knows
- * those that are still alive.
+ * Watches are sources without a descriptor: see ready.h.  A watch may outlive
+ * everything but the chardev, so it holds a reference to that; the list of
+ * watches only knows those that are still alive.
  *
  * Events.  A frontend whose port is stopped has its handlers taken away, and
  * only an OPENED is repeated when it gets them back.  So events are held back
@@ -20,13 +18,13 @@
  */
 #include "qemu/osdep.h"
 #include "frontend.h"
+#include "ready.h"
 
 typedef struct SFWatch {
-    GSource source;
+    SFReady ready;
     GList link;
     SFFrontend *frontend;       /* NULL when not in its list any more */
     Chardev *chr;
-    bool ready;
 } SFWatch;
 
 void sf_frontend_init(SFFrontend *frontend, Chardev *chr)
@@ -148,17 +146,6 @@ void sf_frontend_set_running(SFFrontend *frontend, bool running)
  * Watches
  */
 
-static gboolean watch_prepare(GSource *source, int *timeout)
-{
-    *timeout = -1;
-    return ((SFWatch *)source)->ready;
-}
-
-static gboolean watch_check(GSource *source)
-{
-    return ((SFWatch *)source)->ready;
-}
-
 static gboolean watch_dispatch(GSource *source, GSourceFunc callback,
                                gpointer user_data)
 {
@@ -166,12 +153,12 @@ static gboolean watch_dispatch(GSource *source, GSourceFunc callback,
     FEWatchFunc func = (FEWatchFunc)(void (*)(void))callback;
 
     watch_unlink(watch);
-    watch->ready = false;
+    watch->ready.ready = false;
     if (!func(watch->chr, G_IO_OUT, user_data)) {
         return G_SOURCE_REMOVE;
     }
     /* It wants to be asked again: at once, as with a writable descriptor. */
-    watch->ready = true;
+    sf_ready_set(&watch->ready);
     return G_SOURCE_CONTINUE;
 }
 
@@ -184,8 +171,8 @@ static void watch_finalize(GSource *source)
 }
 
 static GSourceFuncs watch_funcs = {
-    .prepare = watch_prepare,
-    .check = watch_check,
+    .prepare = sf_ready_prepare,
+    .check = sf_ready_check,
     .dispatch = watch_dispatch,
     .finalize = watch_finalize,
 };
@@ -201,17 +188,13 @@ GSource *sf_frontend_watch(SFFrontend *frontend, bool ready)
     watch->frontend = frontend;
     watch->link = (GList) { .data = watch };
     g_queue_push_tail_link(&frontend->watches, &watch->link);
-    watch->ready = ready;
+    watch->ready.ready = ready;
     return source;
 }
 
 void sf_frontend_wake(SFFrontend *frontend)
 {
     for (GList *l = frontend->watches.head; l; l = l->next) {
-        ((SFWatch *)l->data)->ready = true;
-    }
-    /* On a processor's thread the main loop may be asleep. */
-    if (frontend->watches.head && !g_main_context_is_owner(NULL)) {
-        g_main_context_wakeup(NULL);
+        sf_ready_set(&((SFWatch *)l->data)->ready);
     }
 }

@@ -18,8 +18,8 @@
  * A channel that does not use its share at once has no more to move: share and
  * debt are forgotten.
  *
- * The end of a turn is an idle source of the default priority, attached when
- * the turn turns out to be a busy one: it comes behind all that was ready then.
+ * A turn ends with a source that is made ready when it turns out to be a busy
+ * one, and dispatched once in the next.
  */
 #include "qemu/osdep.h"
 #include "qemu/units.h"
@@ -73,13 +73,30 @@ static void pace_grant(SFPace *pace)
     }
 }
 
+static gboolean pace_dispatch(GSource *source, GSourceFunc callback,
+                              gpointer opaque)
+{
+    return callback(opaque);
+}
+
+static GSourceFuncs pace_funcs = {
+    .prepare = sf_ready_prepare,
+    .check = sf_ready_check,
+    .dispatch = pace_dispatch,
+};
+
 static gboolean pace_turn(void *opaque);
 
-static void pace_schedule(SFPace *pace)
+static void pace_end_turn(SFPace *pace)
 {
-    if (!pace->tag) {
-        pace->tag = g_idle_add_full(G_PRIORITY_DEFAULT, pace_turn, pace, NULL);
+    if (!pace->end) {
+        GSource *source = g_source_new(&pace_funcs, sizeof(SFReady));
+
+        g_source_set_callback(source, pace_turn, pace, NULL);
+        g_source_attach(source, NULL);
+        pace->end = (SFReady *)source;
     }
+    sf_ready_set(pace->end);
 }
 
 static gboolean pace_turn(void *opaque)
@@ -87,15 +104,15 @@ static gboolean pace_turn(void *opaque)
     SFPace *pace = opaque;
     bool alone = pace->movers <= 1 && pace->num_waiting <= 1;
 
-    pace->tag = 0;
+    pace->end->ready = false;
     pace->turn++;
     pace->movers = 0;
     pace->limit = pace->left = alone ? ALONE_MAX : TURN_MAX;
     pace_grant(pace);
     if (pace->num_waiting) {
-        pace_schedule(pace);
+        pace_end_turn(pace);
     }
-    return G_SOURCE_REMOVE;
+    return G_SOURCE_CONTINUE;
 }
 
 void sf_pace_init(SFPace *pace)
@@ -107,7 +124,11 @@ void sf_pace_init(SFPace *pace)
 
 void sf_pace_cleanup(SFPace *pace)
 {
-    g_clear_handle_id(&pace->tag, g_source_remove);
+    if (pace->end) {
+        g_source_destroy(&pace->end->source);
+        g_source_unref(&pace->end->source);
+        pace->end = NULL;
+    }
 }
 
 size_t sf_pace_limit(SFPaced *paced)
@@ -140,7 +161,7 @@ bool sf_pace_wait(SFPaced *paced)
 
     if (!paced->waits) {
         pace_get_in_line(paced);
-        pace_schedule(pace);
+        pace_end_turn(pace);
     }
     return pace->num_waiting > CROWD_MIN;
 }
@@ -160,7 +181,7 @@ void sf_pace_moved(SFPaced *paced, size_t len)
     }
     pace->left -= bytes;
     if (pace->limit - pace->left >= CALM_MAX) {
-        pace_schedule(pace);
+        pace_end_turn(pace);
     }
 }
 

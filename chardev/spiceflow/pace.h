@@ -6,6 +6,7 @@
 #define CHARDEV_SPICEFLOW_PACE_H
 
 #include "qemu/queue.h"
+#include "ready.h"
 
 typedef struct SFPaced SFPaced;
 
@@ -17,7 +18,7 @@ typedef struct SFPaced SFPaced;
  * @left: of these, still to go
  * @turn: counts the turns in which much is moved
  * @movers: how many have moved something in this turn, or wanted to
- * @tag: the source that ends this turn, or 0
+ * @end: the source that ends a turn, from the first busy one on
  */
 typedef struct SFPace {
     QTAILQ_HEAD(, SFPaced) waiting;
@@ -26,7 +27,7 @@ typedef struct SFPace {
     int64_t left;
     unsigned turn;
     unsigned movers;
-    guint tag;
+    SFReady *end;
 } SFPace;
 
 /**

@@ -4,6 +4,7 @@
 import contextlib
 import os
 import tempfile
+import time
 
 from .backends import Place, agent_args, spiceflow_args
 from .figures import ITSELF, Figure, Job
@@ -75,7 +76,9 @@ class AgentCrowd(Job):
 class Devices(Job):
     """Many devices, all of them busy, and a probe on one more.
 
-    What the others have to move while the probe is at work has no end.
+    What they have to move has no end, and what counts is what they move while
+    all of them are at work: neither how long it takes to start them, one
+    command after the other, nor who is the last to finish.
 
     QEMU has one CPU, and all that is at the other end of a connection has
     another one.  Left to the kernel, a probe that has nothing beside it now
@@ -86,6 +89,7 @@ class Devices(Job):
     BUSY = 64
     PROBES = 2000
     ENDLESS = 1 << 50
+    SETTLE, WINDOW = 0.2, 1.0           # seconds
 
     def __init__(self):
         super().__init__(
@@ -97,7 +101,7 @@ class Devices(Job):
                 Figure('idle', 9, 'us idle', 1, False),
                 Figure('probe', 9, 'us busy', 1, False),
                 Figure('slower', 9, 'times idle', 1, False)],
-            ('spiceflow',), rounds=3)
+            ('spiceflow',), rounds=5)
 
     @staticmethod
     def cpus(setup):
@@ -107,11 +111,10 @@ class Devices(Job):
         return setup.cpus or (None, None)
 
     def run(self, setup, busy, probe):
-        """@busy of the devices stream; returns rate, QEMU's CPU seconds per
-        GiB, and the probe's p50."""
+        """@busy of the devices stream; returns rate and QEMU's CPU seconds per
+        GiB, or the probe's p50."""
         source = {'mode': 'source', 'write-size': 65536,
-                  'total': self.ENDLESS if probe else
-                  max(MIB, setup.total // busy // 65536 * 65536)}
+                  'total': self.ENDLESS}
         pumps = [source] * self.BUSY
         qemu_cpu, peer_cpu = self.cpus(setup)
         if probe:
@@ -145,28 +148,35 @@ class Devices(Job):
                 qemu.pumps[-1].wait_opened()
             for pump in qemu.pumps[:busy]:
                 pump.wait_opened()
-            cpu = qemu.cpu_ns()
             for pump in qemu.pumps[:busy]:
                 pump.start()
-            found = {}
-            if probe:
-                qemu.pumps[-1].start()
-                # Each look is a command to the main loop: not too many
-                done = qemu.pumps[-1].wait_done(interval=0.05)
-                found['p50'] = done['p50-ns'] / 1e3
-                still_busy = sum(p.results()['running']
-                                 for p in qemu.pumps[:busy])
-                if still_busy < busy:
-                    raise BenchError('%d of %d devices are busy' %
-                                     (still_busy, busy))
-            else:
-                done = crowd.expect('done')
-                near = [p.wait_done() for p in qemu.pumps[:busy]]
-                begin = min(r['started-ns'] for r in near)
-                total = busy * source['total']
-                found['rate'] = total * 1e3 / (done['finished-ns'] - begin)
-                found['cpu'] = (qemu.cpu_ns() - cpu) / 1e9 / (total / GIB)
-            return found
+            time.sleep(self.SETTLE)
+            if not probe:
+                return self.watch(qemu, busy)
+            qemu.pumps[-1].start()
+            # Each look is a command to the main loop: not too many
+            done = qemu.pumps[-1].wait_done(interval=0.05)
+            self.written(qemu, busy)
+            return {'p50': done['p50-ns'] / 1e3}
+
+    @staticmethod
+    def written(qemu, busy):
+        """When and how much, of each of them."""
+        found = []
+        for number, pump in enumerate(qemu.pumps[:busy]):
+            results = pump.results()
+            if not results['running']:
+                raise BenchError(f'device {number} is not busy: {results}')
+            found.append((time.monotonic(), results['bytes-written']))
+        return found
+
+    def watch(self, qemu, busy):
+        cpu, before = qemu.cpu_ns(), self.written(qemu, busy)
+        time.sleep(self.WINDOW)
+        cpu, after = qemu.cpu_ns() - cpu, self.written(qemu, busy)
+        moved = sum(b[1] - a[1] for a, b in zip(before, after))
+        rates = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(before, after)]
+        return {'rate': sum(rates) / 1e6, 'cpu': cpu / 1e9 / (moved / GIB)}
 
     def measure(self, setup, backend):
         one = self.run(setup, 1, probe=False)
