@@ -82,8 +82,8 @@ struct SFChannel {
 guint channel_watch(SFChannel *channel, GIOCondition condition,
                     QIOChannelFunc func);
 /*
- * Whether so much may be sent or received in this turn of the main loop.  If
- * not, the channel waits for a later one.
+ * Whether so much may be sent in this turn of the main loop.  If not, the
+ * channel waits for a later one.
  */
 bool channel_may_move(SFChannel *channel, size_t len);
 /* Read again, or close, from the main loop's next turn. */

@@ -39,7 +39,6 @@
 /* Messages of the server's own that a client may leave unread. */
 #define CONTROL_MAX         (64 * KiB)
 
-
 static void item_free(SFItem *item)
 {
     if (item->body) {

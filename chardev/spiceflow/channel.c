@@ -168,13 +168,18 @@ void channel_schedule(SFChannel *channel)
  * Turns of the main loop: see pace.c
  */
 
+static void channel_wait(SFChannel *channel)
+{
+    if (sf_pace_wait(&channel->paced)) {
+        g_clear_handle_id(&channel->in_tag, g_source_remove);
+    }
+    g_clear_handle_id(&channel->out_tag, g_source_remove);
+}
+
 bool channel_may_move(SFChannel *channel, size_t len)
 {
     if (len > sf_pace_limit(&channel->paced)) {
-        if (sf_pace_wait(&channel->paced)) {
-            g_clear_handle_id(&channel->in_tag, g_source_remove);
-        }
-        g_clear_handle_id(&channel->out_tag, g_source_remove);
+        channel_wait(channel);
         return false;
     }
     return true;
@@ -467,10 +472,11 @@ static bool channel_read_some(SFChannel *channel, uint8_t *data)
         g_clear_handle_id(&channel->in_tag, g_source_remove);
         return false;
     }
-    if (!channel_may_move(channel, 1)) {
+    room = MIN(room, sf_pace_limit(&channel->paced));
+    if (room == 0) {
+        channel_wait(channel);
         return false;
     }
-    room = MIN(room, sf_pace_limit(&channel->paced));
     if (channel->held) {
         channel_parse_held(channel, room);
         return !channel->closed;

@@ -85,20 +85,6 @@ static GSourceFuncs pace_funcs = {
     .dispatch = pace_dispatch,
 };
 
-static gboolean pace_turn(void *opaque);
-
-static void pace_end_turn(SFPace *pace)
-{
-    if (!pace->end) {
-        GSource *source = g_source_new(&pace_funcs, sizeof(SFReady));
-
-        g_source_set_callback(source, pace_turn, pace, NULL);
-        g_source_attach(source, NULL);
-        pace->end = (SFReady *)source;
-    }
-    sf_ready_set(pace->end);
-}
-
 static gboolean pace_turn(void *opaque)
 {
     SFPace *pace = opaque;
@@ -110,9 +96,21 @@ static gboolean pace_turn(void *opaque)
     pace->limit = pace->left = alone ? ALONE_MAX : TURN_MAX;
     pace_grant(pace);
     if (pace->num_waiting) {
-        pace_end_turn(pace);
+        sf_ready_set(pace->end);
     }
     return G_SOURCE_CONTINUE;
+}
+
+static void pace_end_turn(SFPace *pace)
+{
+    if (!pace->end) {
+        GSource *source = g_source_new(&pace_funcs, sizeof(SFReady));
+
+        g_source_set_callback(source, pace_turn, pace, NULL);
+        g_source_attach(source, NULL);
+        pace->end = (SFReady *)source;
+    }
+    sf_ready_set(pace->end);
 }
 
 void sf_pace_init(SFPace *pace)

@@ -92,7 +92,7 @@ typedef struct SFAgentOps {
  * @cards: what the smart-card devices share, or NULL
  * @events: what is told of it; NULL until complete
  * @handover: clients that go and come with the VM; NULL until complete
- * @pace: of what all channels send
+ * @pace: of what all channels but the main ones move
  * @links: connections in their link phase, oldest first
  */
 struct SFServer {

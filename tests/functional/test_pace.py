@@ -79,8 +79,12 @@ class Busy:
             assert port.receive_data(total, 60) == pattern(total, offset)
         return job
 
-    def take_all(self, ports):
-        self.together(*map(self.take, ports))
+    def take_all(self, ports, total=TOTAL, offset=0):
+        self.together(*(self.take(port, total, offset) for port in ports))
+
+    def start_all(self, mode, **settings):
+        for pump in self.pumps:
+            pump.start(mode, **settings)
 
 
 class TestStreams(Busy):
@@ -88,8 +92,7 @@ class TestStreams(Busy):
 
     def test_all_of_it_arrives(self):
         ports = self.open()
-        for pump in self.pumps:
-            pump.start("source", total=TOTAL, write_size=65536)
+        self.start_all("source", total=TOTAL, write_size=65536)
         self.take_all(ports)
         for n, pump in enumerate(self.pumps):
             pump.wait()
@@ -99,14 +102,13 @@ class TestStreams(Busy):
         ports = self.open()
         for n, pump in enumerate(self.pumps):
             pump.start("source", total=MIB, write_size=977 + 5003 * n)
-        self.together(*(self.take(port, MIB) for port in ports))
+        self.take_all(ports, MIB)
 
     def test_both_ways(self):
         """What a channel that waits has to read waits too, and comes."""
         ports = self.open()
         data = pattern(TOTAL // 4)
-        for pump in self.pumps:
-            pump.start("echo", total=len(data), can_read_size=65536)
+        self.start_all("echo", total=len(data), can_read_size=65536)
 
         def feed(port):
             return lambda: port.send_data(data, timeout=60)
@@ -116,8 +118,7 @@ class TestStreams(Busy):
 
     def test_to_the_guest(self):
         ports = self.open()
-        for pump in self.pumps:
-            pump.start("sink", total=TOTAL, can_read_size=4096)
+        self.start_all("sink", total=TOTAL, can_read_size=4096)
         data = pattern(TOTAL)
         self.together(*((lambda port=port: port.send_data(data, timeout=60))
                         for port in ports))
@@ -127,8 +128,7 @@ class TestStreams(Busy):
     def test_stop_and_cont(self):
         """A VM that stops while they wait goes on where it was."""
         ports = self.open()
-        for pump in self.pumps:
-            pump.start("source", total=TOTAL, write_size=65536)
+        self.start_all("source", total=TOTAL, write_size=65536)
 
         def stop_and_cont():
             for _ in range(10):
@@ -172,35 +172,34 @@ class TestLeaving(Busy):
     """Who goes while its channel waits leaves no hole in the line."""
 
     def stream_without_end(self):
-        for pump in self.pumps:
-            pump.start("source", total=1 << 40, write_size=65536)
+        self.start_all("source", total=1 << 40, write_size=65536)
 
     def test_channels_close(self):
         ports = self.open()
         self.stream_without_end()
-        self.together(*(self.take(port) for port in ports))
+        self.take_all(ports)
         for port in ports[::2]:
             self.session.drop(port)
         for n in range(0, DEVICES, 2):
             self.qemu.wait_flow("p%d" % n, "clients", [])
-        self.together(*(self.take(port, offset=TOTAL) for port in ports[1::2]))
+        self.take_all(ports[1::2], offset=TOTAL)
 
     def test_client_leaves_and_another_comes(self):
         for _ in range(5):
             ports = self.open()
             self.stream_without_end()
-            self.together(*(self.take(port, 65536) for port in ports))
+            self.take_all(ports, 65536)
             self.session.close()
 
     def test_guest_closes(self):
         ports = self.open()
         self.stream_without_end()
-        self.together(*(self.take(port) for port in ports))
+        self.take_all(ports)
         for pump in self.pumps[::2]:
             pump.stop()
         for port in ports[::2]:
             port.wait_event(sc.EVENT_CLOSED)
-        self.together(*(self.take(port, offset=TOTAL) for port in ports[1::2]))
+        self.take_all(ports[1::2], offset=TOTAL)
 
 
 class TestTls(TestStreams):
@@ -216,8 +215,7 @@ class TestTls(TestStreams):
         """In one thread for each: a TLS session of Python is not for two."""
         ports = self.open()
         data, piece = pattern(TOTAL // 4), 65536
-        for pump in self.pumps:
-            pump.start("echo", total=len(data), can_read_size=65536)
+        self.start_all("echo", total=len(data), can_read_size=65536)
 
         def exchange(port):
             for at in range(0, len(data), piece):

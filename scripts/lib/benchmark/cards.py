@@ -54,10 +54,10 @@ class Apdus(Job):
         sys.path.insert(0, str(ROOT / 'tests'))
         from lib import spiceclient, vsc
         from lib.paths import RigError
-        cpu = setup.cpus[0] if setup.cpus else max(os.sched_getaffinity(0))
+        cpu, _ = setup.place()
         try:
             with contextlib.ExitStack() as stack:
-                if setup.pin != 'none':
+                if cpu is not None:
                     stack.enter_context(on_cpu(cpu))
                 folder = stack.enter_context(
                     tempfile.TemporaryDirectory(prefix='spiceflow-bench-'))

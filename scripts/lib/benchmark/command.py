@@ -57,6 +57,14 @@ class Setup:
         self.links = max(20, args.count // 100)
         self.folder = folder
 
+    def place(self, apart=False):
+        """The CPUs of QEMU and of its peers: one for both, or one each; None
+        for any.  --pin may say something else."""
+        if self.pin == 'auto':
+            mine = os.sched_getaffinity(0)
+            return max(mine), min(mine) if apart else max(mine)
+        return self.cpus or (None, None)
+
     @functools.cached_property
     def certificates(self):
         sys.path.insert(0, str(programs.ROOT / 'tests'))

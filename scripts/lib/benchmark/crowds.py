@@ -2,7 +2,6 @@
 """Lines 8 and 9: many clients on one device, many devices on one server."""
 
 import contextlib
-import os
 import tempfile
 import time
 
@@ -103,20 +102,15 @@ class Devices(Job):
                 Figure('slower', 9, 'times idle', 1, False)],
             ('spiceflow',), rounds=5)
 
-    @staticmethod
-    def cpus(setup):
-        mine = os.sched_getaffinity(0)
-        if setup.pin == 'auto' and len(mine) > 1:
-            return max(mine), min(mine)
-        return setup.cpus or (None, None)
-
     def run(self, setup, busy, probe):
         """@busy of the devices stream; returns rate and QEMU's CPU seconds per
         GiB, or the probe's p50."""
         source = {'mode': 'source', 'write-size': 65536,
                   'total': self.ENDLESS}
         pumps = [source] * self.BUSY
-        qemu_cpu, peer_cpu = self.cpus(setup)
+        readers = {'mode': 'crowd', 'clients': self.BUSY} \
+            if busy == self.BUSY else {'mode': 'drain'}
+        qemu_cpu, peer_cpu = setup.place(apart=True)
         if probe:
             pumps = pumps + [{'mode': 'ping', 'write-size': 1,
                               'count': self.PROBES}]
@@ -129,16 +123,10 @@ class Devices(Job):
                      spiceflow_args(place, self.BUSY + 1, 2), pumps,
                      qemu_cpu))
             address = place.peer_options('spice')
-            crowd = stack.enter_context(
-                Peer(setup, 'many devices', {
-                    **address, 'mode': 'crowd', 'clients': self.BUSY,
-                    'total': source['total']}, peer_cpu)) \
-                if busy == self.BUSY else \
-                stack.enter_context(
-                    Peer(setup, 'one device', {
-                        **address, 'mode': 'drain',
-                        'total': source['total']}, peer_cpu))
-            crowd.expect('connected')
+            peer = stack.enter_context(
+                Peer(setup, f'{busy} devices', {
+                    **address, **readers, 'total': self.ENDLESS}, peer_cpu))
+            peer.expect('connected')
             if probe:
                 echo = stack.enter_context(
                     Peer(setup, 'the probe', {

@@ -52,10 +52,7 @@ class Transfer(Job):
         return limits(self, figure)
 
     def cpus(self, setup):
-        if self.is_ping and setup.pin == 'auto':
-            last = max(os.sched_getaffinity(0))
-            return last, last
-        return setup.cpus or (None, None)
+        return setup.place() if self.is_ping else setup.cpus or (None, None)
 
     def run(self, setup, backend, total, count, verify=False):
         pump, peer = dict(self.pump), dict(self.peer)

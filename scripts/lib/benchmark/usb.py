@@ -229,9 +229,7 @@ class Transfer(Job):
     def measure(self, setup, backend):
         pump = {'driver': 'spiceflow-usb-pump', 'size': self.size,
                 'count': max(100, setup.count // 2)}
-        cpus = setup.cpus or (None, None)
-        if setup.pin == 'auto':         # as in line 3
-            cpus = (max(os.sched_getaffinity(0)),) * 2
+        cpus = setup.place()            # as in line 3
         with ExitStack() as stack:
             place = Place(stack.enter_context(tempfile.TemporaryDirectory(
                 prefix='spiceflow-bench-')), setup.tcp)

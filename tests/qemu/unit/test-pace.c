@@ -110,6 +110,17 @@ static void try_all(Fixture *f)
     }
 }
 
+/* All have more to move than there is time for. */
+static void flood(Fixture *f)
+{
+    fill(f, CHANNELS, 64 * MiB);
+    try_all(f);
+    for (int i = 0; i < 512; i++) {
+        turn(f);
+        try_all(f);
+    }
+}
+
 /* In a turn that many share no more goes than is said, whoever they are. */
 static void test_bound(Fixture *f, const void *data)
 {
@@ -228,12 +239,7 @@ static void test_debt(Fixture *f, const void *data)
     Channel *large = &f->channels[0];
 
     large->piece = 4 * SHARE_MIN;
-    fill(f, CHANNELS, 64 * MiB);
-    try_all(f);
-    for (int i = 0; i < 512; i++) {
-        turn(f);
-        try_all(f);
-    }
+    flood(f);
     g_assert_cmpuint(large->moved, <=, f->channels[1].moved + 2 * ALONE_MAX);
     g_assert_cmpuint(large->moved + 2 * ALONE_MAX, >=, f->channels[1].moved);
     g_assert_cmpuint(large->gone * 3, <, f->channels[1].gone);
@@ -245,12 +251,7 @@ static void test_cost(Fixture *f, const void *data)
     Channel *tls = &f->channels[0];
 
     tls->paced.cost = 4;
-    fill(f, CHANNELS, 64 * MiB);
-    try_all(f);
-    for (int i = 0; i < 512; i++) {
-        turn(f);
-        try_all(f);
-    }
+    flood(f);
     g_assert_cmpuint(tls->moved * 7 / 2, <, f->channels[1].moved + ALONE_MAX);
     g_assert_cmpuint(tls->moved * 5, >, f->channels[1].moved);
 }
